@@ -1,0 +1,33 @@
+"""Sequence models from RNN to ViT for transformers. Importing this package plugs them into the Auto classes."""
+
+from hf_seqmodels.models.configuration_bert import SeqBertConfig
+from hf_seqmodels.models.modeling_bert import SeqBertModel
+from hf_seqmodels.models.modeling_bert_finetuning import (
+    SeqBertForMultipleChoice,
+    SeqBertForQuestionAnswering,
+    SeqBertForSequenceClassification,
+    SeqBertForTokenClassification,
+)
+from hf_seqmodels.models.modeling_bert_pretraining import (
+    SeqBertForMaskedLM,
+    SeqBertForNextSentencePrediction,
+    SeqBertForPreTraining,
+)
+from hf_seqmodels.registry import register
+
+
+__version__ = "0.1.0"
+
+register()
+
+__all__ = [
+    "SeqBertConfig",
+    "SeqBertForMaskedLM",
+    "SeqBertForMultipleChoice",
+    "SeqBertForNextSentencePrediction",
+    "SeqBertForPreTraining",
+    "SeqBertForQuestionAnswering",
+    "SeqBertForSequenceClassification",
+    "SeqBertForTokenClassification",
+    "SeqBertModel",
+]

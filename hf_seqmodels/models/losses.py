@@ -1,0 +1,104 @@
+"""Losses that add up: over micro-batches and processes they give the loss of the whole batch.
+
+Every function takes the number of items of the whole optimiser step (`num_items_in_batch`, as transformers' Trainer
+passes it). With it, the loss is the sum over this micro-batch divided by that number, so that accumulated gradients
+equal those of one big batch whatever the micro-batches' own counts. Without it, the loss is the mean.
+"""
+
+import torch
+from torch import nn
+
+
+IGNORE_INDEX = -100
+
+Count = int | torch.Tensor | None
+
+
+def _divide(total: torch.Tensor, num_items: Count, own_items: torch.Tensor | int) -> torch.Tensor:
+    """`total` over the step's items, or over this batch's own; nothing to predict is a zero loss, not 0 / 0."""
+    if num_items is None:
+        num_items = own_items
+    if isinstance(num_items, torch.Tensor):
+        return total / num_items.to(device=total.device, dtype=total.dtype).clamp(min=1)
+    return total / max(num_items, 1)
+
+
+def token_cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: Count = None, label_smoothing: float = 0.0
+) -> torch.Tensor:
+    """Cross-entropy over the positions with a label, in float32 (float64 stays).
+
+    Args:
+        logits: `(…, num_classes)`.
+        labels: `(…)`, with -100 where nothing is to be predicted.
+        num_items_in_batch: labelled positions in the whole step; `None` takes this batch's own.
+        label_smoothing: mass moved from the label to the uniform distribution (Szegedy et al. 2016).
+
+    Returns:
+        A scalar; zero, with a graph, when no position has a label.
+    """
+    logits = logits.flatten(0, -2)
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    labels = labels.flatten().to(logits.device)
+    total = nn.functional.cross_entropy(
+        logits, labels, ignore_index=IGNORE_INDEX, reduction="sum", label_smoothing=label_smoothing
+    )
+    return _divide(total, num_items_in_batch, (labels != IGNORE_INDEX).sum())
+
+
+def sequence_classification_loss(
+    logits: torch.Tensor, labels: torch.Tensor, problem_type: str | None = None, num_items_in_batch: Count = None
+) -> torch.Tensor:
+    """Loss of a classification or regression head, by transformers' conventions but without touching the config.
+
+    Args:
+        logits: `(batch, num_labels)`.
+        labels: `(batch,)` class ids or regression targets, or `(batch, num_labels)` targets.
+        problem_type: `config.problem_type`; `None` infers it from this batch alone: one logit is a regression, integer
+            labels are classes, float labels are multi-label targets.
+        num_items_in_batch: labels in the whole step, counted as Trainer does (elements that are not -100).
+
+    Raises:
+        ValueError: `problem_type` is unknown, or labels and logits do not fit.
+    """
+    num_labels = logits.shape[-1]
+    if problem_type is None:
+        if num_labels == 1:
+            problem_type = "regression"
+        else:
+            problem_type = "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
+    if problem_type == "single_label_classification":
+        check_labels(labels, num_labels)
+        return token_cross_entropy(logits, labels, num_items_in_batch)
+    if labels.numel() != logits.numel():
+        raise ValueError(f"labels of shape {tuple(labels.shape)} do not fit logits of shape {tuple(logits.shape)}.")
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    labels = labels.reshape(logits.shape).to(logits)
+    if problem_type == "regression":
+        total = nn.functional.mse_loss(logits, labels, reduction="sum")
+    elif problem_type == "multi_label_classification":
+        total = nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+    else:
+        raise ValueError(
+            f"problem_type={problem_type!r} is not known; choose 'regression', 'single_label_classification' or "
+            "'multi_label_classification'."
+        )
+    return _divide(total, num_items_in_batch, labels.numel())
+
+
+def check_labels(labels: torch.Tensor, num_labels: int, name: str = "labels") -> None:
+    """Refuses class ids outside `[0, num_labels)` (-100 is "no label") before a kernel trips over them.
+
+    Only CPU tensors are looked at: a look at an accelerator's tensor would make every step wait for the device.
+
+    Raises:
+        ValueError: naming the value.
+    """
+    if labels.device.type != "cpu" or labels.numel() == 0 or torch.compiler.is_compiling():
+        return
+    wrong = (labels != IGNORE_INDEX) & ((labels < 0) | (labels >= num_labels))
+    if wrong.any():
+        raise ValueError(f"{name} holds {labels[wrong][0].item()}, outside [0, {num_labels}) (-100 means no label).")
+
+
+__all__ = ["IGNORE_INDEX", "Count", "check_labels", "sequence_classification_loss", "token_cross_entropy"]

@@ -1,0 +1,63 @@
+"""One table of everything that `import hf_seqmodels` plugs into transformers' Auto classes."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import transformers
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+
+from hf_seqmodels.models.configuration_bert import SeqBertConfig
+from hf_seqmodels.models.modeling_bert import SeqBertModel
+from hf_seqmodels.models.modeling_bert_finetuning import (
+    SeqBertForMultipleChoice,
+    SeqBertForQuestionAnswering,
+    SeqBertForSequenceClassification,
+    SeqBertForTokenClassification,
+)
+from hf_seqmodels.models.modeling_bert_pretraining import (
+    SeqBertForMaskedLM,
+    SeqBertForNextSentencePrediction,
+    SeqBertForPreTraining,
+)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One row of the table.
+
+    Args:
+        config: its configuration class, which carries the model_type.
+        models: name of an Auto class -> the model class that it gives.
+    """
+
+    config: type[PreTrainedConfig]
+    models: dict[str, type[PreTrainedModel]] = field(default_factory=dict)
+
+
+ARCHITECTURES = (
+    Architecture(
+        config=SeqBertConfig,
+        models={
+            "AutoModel": SeqBertModel,
+            "AutoModelForPreTraining": SeqBertForPreTraining,
+            "AutoModelForMaskedLM": SeqBertForMaskedLM,
+            "AutoModelForNextSentencePrediction": SeqBertForNextSentencePrediction,
+            "AutoModelForSequenceClassification": SeqBertForSequenceClassification,
+            "AutoModelForTokenClassification": SeqBertForTokenClassification,
+            "AutoModelForQuestionAnswering": SeqBertForQuestionAnswering,
+            "AutoModelForMultipleChoice": SeqBertForMultipleChoice,
+        },
+    ),
+)
+
+
+def register() -> None:
+    """Registers every architecture with transformers. Harmless when repeated."""
+    for architecture in ARCHITECTURES:
+        AutoConfig.register(architecture.config.model_type, architecture.config, exist_ok=True)
+        for auto_class, model_class in architecture.models.items():
+            auto: Any = getattr(transformers, auto_class)
+            auto.register(architecture.config, model_class, exist_ok=True)
+
+
+__all__ = ["ARCHITECTURES", "Architecture", "register"]
