@@ -139,7 +139,7 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         shown = copy.copy(action)
-        shown.option_strings = [flag for flag in action.option_strings if "-" not in flag[2:]]
+        shown.option_strings = list(dict.fromkeys(flag for flag in action.option_strings if "-" not in flag[2:]))
         if action.const is True:
             shown.option_strings, shown.nargs = [*shown.option_strings, f"--no_{action.dest}"], 0
         return super()._format_action_invocation(shown)
