@@ -1,0 +1,193 @@
+"""Which examples make up which batch: a stateless, endless stream, and a loader that knows where it stands in it."""
+
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from hf_seqmodels.data.random import Key, generator
+
+
+class ShardedDataset(Protocol):
+    """What samplers ask of a dataset."""
+
+    num_shards: int | None
+
+    def example_lengths(self, epoch: int, shard: int) -> np.ndarray:
+        """`(num_examples,)` tokens of each example of `shard` in `epoch`; IndexError past the last shard."""
+        ...
+
+    def __getitem__(self, key: Key) -> dict[str, Any]:
+        """The example, a pure function of its key."""
+        ...
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """A place in the stream: the next example is number `position` of the `shard`-th shard of `epoch`."""
+
+    epoch: int = 0
+    shard: int = 0
+    position: int = 0
+
+    def to_dict(self) -> dict[str, int]:
+        """For JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, int]) -> "Cursor":
+        """From `to_dict`."""
+        return cls(**values)
+
+
+class BatchStream:
+    """An endless stream of micro-batches over epochs, the same for any number of processes and workers.
+
+    Shards come in an order drawn for each epoch (as they lie when streaming), examples in an order drawn for each
+    shard. Batches run on across shards and epochs, so none is ever short.
+
+    Args:
+        dataset: what to draw from.
+        seed: names the orders.
+        batch_size: examples in a micro-batch; ignored with `token_budget`.
+        token_budget: a micro-batch takes as many next examples as fit into this many tokens (at least one).
+        shuffle: `False` takes everything as it lies.
+    """
+
+    def __init__(
+        self,
+        dataset: ShardedDataset,
+        seed: int,
+        batch_size: int,
+        token_budget: int | None = None,
+        shuffle: bool = True,
+    ):
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} must be at least 1.")
+        if token_budget is not None and token_budget < 1:
+            raise ValueError(f"token_budget={token_budget} must be at least 1.")
+        self.dataset = dataset
+        self.seed = seed
+        self.batch_size = batch_size
+        self.token_budget = token_budget
+        self.shuffle = shuffle
+
+    def micro_batches(self, start: Cursor) -> Iterator[tuple[list[Key], Cursor]]:
+        """Micro-batches from `start` on, each with the cursor of what follows it."""
+        batch: list[Key] = []
+        tokens = 0
+        for key, length, here, after in self._examples(start):
+            if self.token_budget is not None and batch and tokens + length > self.token_budget:
+                yield batch, here
+                batch, tokens = [], 0
+            batch.append(key)
+            tokens += length
+            if self.token_budget is None and len(batch) == self.batch_size:
+                yield batch, after
+                batch, tokens = [], 0
+
+    def _examples(self, start: Cursor) -> Iterator[tuple[Key, int, Cursor, Cursor]]:
+        """Key, length, and the cursors before and after, endlessly."""
+        epoch, ordinal, position = start.epoch, start.shard, start.position
+        while True:
+            found_any = False
+            for number, shard, lengths in self._shards(epoch, ordinal):
+                order = self._order("shuffle", len(lengths), epoch, shard)
+                for place in range(position, len(order)):
+                    index = int(order[place])
+                    found_any = True
+                    yield (
+                        Key(epoch, shard, index),
+                        int(lengths[index]),
+                        Cursor(epoch, number, place),
+                        Cursor(epoch, number, place + 1),
+                    )
+                position = 0
+            if not found_any and (ordinal, start.position) == (0, 0):
+                raise ValueError(f"The dataset has no examples in epoch {epoch}.")
+            epoch, ordinal, position = epoch + 1, 0, 0
+            start = Cursor(epoch)
+
+    def _shards(self, epoch: int, first: int) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Ordinal, shard and lengths of the epoch's shards from the `first`-th on."""
+        if self.dataset.num_shards is None:
+            number = first
+            while True:
+                try:
+                    lengths = self.dataset.example_lengths(epoch, number)
+                except IndexError:
+                    return
+                yield number, number, lengths
+                number += 1
+        order = self._order("shards", self.dataset.num_shards, epoch)
+        for number in range(first, len(order)):
+            yield number, int(order[number]), self.dataset.example_lengths(epoch, int(order[number]))
+
+    def _order(self, purpose: str, count: int, *counters: int) -> np.ndarray:
+        return generator(self.seed, purpose, *counters).permutation(count) if self.shuffle else np.arange(count)
+
+
+class _ProcessSampler(Sampler[list[Key]]):
+    """This process's micro-batches, and a note of the cursor after each round of all processes."""
+
+    def __init__(self, stream: BatchStream, start: Cursor, num_processes: int, process_index: int):
+        self.stream = stream
+        self.start = start
+        self.num_processes = num_processes
+        self.process_index = process_index
+        self.cursors: deque[Cursor] = deque()
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        round_of_batches: list[list[Key]] = []
+        for batch, after in self.stream.micro_batches(self.start):
+            round_of_batches.append(batch)
+            if len(round_of_batches) == self.num_processes:
+                # Workers prefetch, so the sampler is ahead of the training; the queue keeps the two in step.
+                self.cursors.append(after)
+                yield round_of_batches[self.process_index]
+                round_of_batches = []
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C reaches the whole process group, but only the training loop decides when to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class ResumableLoader:
+    """Collated micro-batches of this process, with the place in the stream of what was consumed, not prefetched.
+
+    Args:
+        stream: what to load.
+        collate: list of examples -> batch.
+        start: where to begin.
+        num_workers: loading processes; 0 loads in this one.
+    """
+
+    def __init__(
+        self,
+        stream: BatchStream,
+        collate: Callable[[list[dict[str, Any]]], dict[str, Any]],
+        start: Cursor,
+        num_processes: int = 1,
+        process_index: int = 0,
+        num_workers: int = 0,
+    ):
+        self.sampler = _ProcessSampler(stream, start, num_processes, process_index)
+        self.loader = DataLoader(
+            stream.dataset,  # type: ignore[arg-type]
+            batch_sampler=self.sampler,
+            collate_fn=collate,
+            num_workers=num_workers,
+            worker_init_fn=_ignore_interrupts if num_workers else None,
+            # The loader draws a seed when it starts; with a generator of its own the global state stays untouched.
+            generator=torch.Generator().manual_seed(0),
+        )
+
+    def __iter__(self) -> Iterator[tuple[dict[str, Any], Cursor]]:
+        for batch in self.loader:
+            yield batch, self.sampler.cursors.popleft()

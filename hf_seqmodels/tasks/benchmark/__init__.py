@@ -1,0 +1,1 @@
+"""Benchmarks: ours and its peers in one process, interleaved. `scripts/benchmark.py` runs them."""

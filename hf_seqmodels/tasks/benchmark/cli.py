@@ -1,0 +1,63 @@
+"""Command line of the benchmarks."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from hf_seqmodels.models.configuration_bert import PRESETS
+from hf_seqmodels.tasks.benchmark import bert
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """One subcommand for each architecture."""
+    parser = argparse.ArgumentParser(
+        description="Ours and its peers in one process, interleaved: median, spread, ratio."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser(
+        "bert",
+        help="pretraining step (forward, backward, optimiser) against transformers' BertForPreTraining",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    command.add_argument("--size", choices=list(PRESETS), default="small", help="preset of SeqBertConfig")
+    command.add_argument("--seq", type=int, default=128, help="tokens in a row")
+    command.add_argument("--batch", type=int, default=16, help="rows")
+    command.add_argument(
+        "--padded", action="store_true", help="rows of random length, seq/16 to seq; ours unpads them"
+    )
+    command.add_argument(
+        "--dtype", choices=["float32", "bfloat16"], nargs="+", default=["bfloat16"], help="precisions"
+    )
+    command.add_argument("--dropout", type=float, default=0.1, help="rate of both dropouts")
+    command.add_argument("--rounds", type=int, default=7, help="timed steps of each contender")
+    command.add_argument("--threads", type=int, default=None, help="CPU threads (PyTorch's own choice if not given)")
+    command.add_argument("--no_memory", action="store_true", help="skip the memory measurement")
+    command.add_argument("--json", type=Path, default=None, help="write the figures to this file, too")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the benchmark that `argv` asks for and prints its table; 0 on success."""
+    args = build_parser().parse_args(argv)
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    results = []
+    for dtype in args.dtype:
+        case = bert.BertCase(
+            size=args.size,
+            seq=args.seq,
+            batch=args.batch,
+            dtype=dtype,
+            padded=args.padded,
+            dropout=args.dropout,
+            device="cuda" if torch.cuda.is_available() else "cpu",
+        )
+        result = bert.run(case, rounds=args.rounds, memory=not args.no_memory)
+        print(bert.report(case, result), flush=True)
+        results.append({"case": vars(case), **result})
+    if args.json is not None:
+        args.json.write_text(json.dumps(results, indent=2), encoding="utf-8")
+    return 0

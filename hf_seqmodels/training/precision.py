@@ -1,0 +1,52 @@
+"""bfloat16 weights with float32 masters (Micikevicius et al. 2018, "Mixed Precision Training", section 3.1)."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+
+class MasterWeights:
+    """Casts a model to bfloat16 in place and keeps its float32 weights for the optimiser.
+
+    Autocast casts every weight at every forward and keeps activations in float32 between matrix products; here both
+    are bfloat16 throughout, while small updates add up in the masters.
+
+    Args:
+        model: its floating-point parameters and buffers become bfloat16.
+    """
+
+    def __init__(self, model: nn.Module):
+        self.model = model
+        self._masters = {
+            name: nn.Parameter(parameter.detach().to(torch.float32, copy=True), requires_grad=parameter.requires_grad)
+            for name, parameter in model.named_parameters()
+        }
+        model.to(torch.bfloat16)
+        self._weights = dict(model.named_parameters())
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The float32 masters under the model's names, tied weights once."""
+        yield from self._masters.items()
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """The float32 masters."""
+        yield from self._masters.values()
+
+    @torch.no_grad()
+    def accumulate(self) -> None:
+        """Adds the gradients of the last backward to the masters' float32 gradients, and frees them."""
+        for name, weight in self._weights.items():
+            if weight.grad is None:
+                continue
+            master = self._masters[name]
+            if master.grad is None:
+                master.grad = weight.grad.float()
+            else:
+                master.grad.add_(weight.grad)
+            weight.grad = None
+
+    @torch.no_grad()
+    def publish(self) -> None:
+        """Rounds the masters into the model's weights."""
+        torch._foreach_copy_(list(self._weights.values()), list(self._masters.values()))
