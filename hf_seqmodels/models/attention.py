@@ -11,7 +11,6 @@ from transformers.modeling_utils import PreTrainedConfig
 from .layers import dropout as apply_dropout
 from .packing import Segments
 
-
 AttentionFunction = Callable[..., tuple[torch.Tensor, torch.Tensor | None]]
 
 # Measured on 2 cores with AVX512-BF16: below about this many scores per head two batched products and a softmax beat
@@ -78,7 +77,7 @@ def attend_in_segments(
     """Block-diagonal attention over one packed row, a kernel call per segment: no score across segments is computed.
 
     Args:
-        query: `(1, heads, num_queries, head_dim)`; `query_segments` may hold fewer tokens than `key_segments`, even none.
+        query: `(1, heads, num_queries, head_dim)`; a segment may have fewer queries than keys, even none.
         key, value: `(1, heads, num_tokens, head_dim)`.
 
     Returns:
@@ -116,7 +115,8 @@ def bidirectional_mask(
     """
     if key_segments is None or query_segments is None:
         if dense:
-            return attention_mask[:, None, None, :].bool() if _is_padding_mask(attention_mask) else attention_mask
+            is_padding_mask = attention_mask is not None and attention_mask.dim() == 2
+            return attention_mask[:, None, None, :].bool() if is_padding_mask else attention_mask  # type: ignore[index]
         return create_bidirectional_mask(
             config=config, inputs_embeds=queries, attention_mask=attention_mask, encoder_hidden_states=keys
         )
@@ -131,10 +131,6 @@ def bidirectional_mask(
         encoder_hidden_states=keys,
         and_mask_function=visible,
     )
-
-
-def _is_padding_mask(attention_mask: torch.Tensor | None) -> bool:
-    return attention_mask is not None and attention_mask.dim() == 2
 
 
 __all__ = ["AttentionFunction", "attend_in_segments", "bidirectional_mask", "choose_kernel", "eager_attention_forward"]

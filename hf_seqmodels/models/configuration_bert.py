@@ -6,7 +6,6 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
-
 # Sizes released with Turc et al. 2019, "Well-Read Students Learn Better" (tiny … medium), and Devlin et al. 2018
 # (base, large): layers, hidden size. Heads are hidden / 64 and the feed-forward is 4 × hidden throughout.
 PRESETS = {
@@ -132,7 +131,9 @@ class SeqBertConfig(PreTrainedConfig):
     def validate_names(self) -> None:
         """The activation is one that transformers knows, and the padding id is in the vocabulary."""
         if self.hidden_act not in ACT2FN:
-            raise ValueError(f"hidden_act={self.hidden_act!r} is not known; choose one of {', '.join(sorted(ACT2FN))}.")
+            raise ValueError(
+                f"hidden_act={self.hidden_act!r} is not known; choose one of {', '.join(sorted(ACT2FN))}."
+            )
         if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
             raise ValueError(f"pad_token_id={self.pad_token_id} must lie in [0, vocab_size={self.vocab_size}).")
 

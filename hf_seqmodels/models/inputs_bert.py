@@ -49,7 +49,7 @@ class EncoderInputs:
         assert given is not None
         if given.dim() != (2 if input_ids is not None else 3):
             raise ValueError(
-                f"input_ids must be (batch, seq_len) and inputs_embeds (batch, seq_len, hidden); got {tuple(given.shape)}."
+                f"input_ids must be (batch, seq_len), inputs_embeds (batch, seq_len, hidden); got {tuple(given.shape)}."
             )
         batch_size, seq_len = given.shape[:2]
         if seq_len == 0:
@@ -58,7 +58,7 @@ class EncoderInputs:
         if cu_seq_lens is not None:
             if batch_size != 1 or attention_mask is not None:
                 raise ValueError(
-                    f"cu_seq_lens divides one packed row: the batch must be 1 (is {batch_size}) and attention_mask None."
+                    f"cu_seq_lens divides one packed row: batch must be 1 (is {batch_size}) and attention_mask None."
                 )
             segments = Segments.from_cu_seq_lens(cu_seq_lens, seq_len)
         if position_ids is None:
@@ -66,8 +66,8 @@ class EncoderInputs:
         longest = max(segments.lengths) if segments is not None else seq_len
         if longest > config.max_position_embeddings:
             raise ValueError(
-                f"A sequence of {longest} tokens is longer than max_position_embeddings={config.max_position_embeddings}; "
-                "truncate it or split it."
+                f"A sequence of {longest} tokens is longer than max_position_embeddings="
+                f"{config.max_position_embeddings}; truncate it or split it."
             )
         _check_ids("input_ids", input_ids, "vocab_size", config.vocab_size)
         _check_ids("token_type_ids", token_type_ids, "type_vocab_size", config.type_vocab_size)
@@ -146,7 +146,7 @@ def _check_mask(attention_mask: torch.Tensor | None, batch_size: int, seq_len: i
         return
     if attention_mask.shape != (batch_size, seq_len):
         raise ValueError(
-            f"attention_mask of shape {tuple(attention_mask.shape)} does not fit the input's ({batch_size}, {seq_len})."
+            f"attention_mask of shape {tuple(attention_mask.shape)} does not fit the input ({batch_size}, {seq_len})."
         )
     if attention_mask.device.type == "cpu" and not torch.compiler.is_compiling():
         empty = (attention_mask == 0).all(-1)

@@ -8,7 +8,6 @@ equal those of one big batch whatever the micro-batches' own counts. Without it,
 import torch
 from torch import nn
 
-
 IGNORE_INDEX = -100
 
 Count = int | torch.Tensor | None
@@ -66,7 +65,9 @@ def sequence_classification_loss(
         if num_labels == 1:
             problem_type = "regression"
         else:
-            problem_type = "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
+            problem_type = (
+                "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
+            )
     if problem_type == "single_label_classification":
         check_labels(labels, num_labels)
         return token_cross_entropy(logits, labels, num_items_in_batch)

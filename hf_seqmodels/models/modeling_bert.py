@@ -77,7 +77,8 @@ class SeqBertSelfAttention(nn.Module):
             segments: of queries and keys in one packed row.
 
         Returns:
-            `(batch, num_queries, hidden)`, and the weights `(batch, heads, num_queries, seq_len)` where the kernel has them.
+            `(batch, num_queries, hidden)`, and the weights `(batch, heads, num_queries, seq_len)` if the kernel gives
+            them.
         """
         query_states = hidden_states if query_states is None else query_states
         query, key, value = (
@@ -207,12 +208,15 @@ class SeqBertPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if module.__class__.__name__ == "SeqBertPredictionHead":
+        # The vocabulary's own bias is a bare parameter, which the base class does not know.
+        if module.__class__.__name__ == "SeqBertPredictionHead" and isinstance(module.bias, nn.Parameter):
             init.zeros_(module.bias)
 
-    def save_pretrained(self, *args: Any, save_original_format: bool = False, **kwargs: Any) -> None:
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: Any, *, save_original_format: bool = False, **kwargs: Any
+    ) -> None:
         """As transformers', but under our own parameter names, which `Trainer` needs to resume (see README)."""
-        super().save_pretrained(*args, save_original_format=save_original_format, **kwargs)
+        super().save_pretrained(save_directory, save_original_format=save_original_format, **kwargs)
 
 
 class SeqBertModel(SeqBertPreTrainedModel):
@@ -231,7 +235,7 @@ class SeqBertModel(SeqBertPreTrainedModel):
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replaces the word embeddings."""
-        self.embeddings.word_embeddings = value
+        self.embeddings.word_embeddings = value  # type: ignore[assignment]
 
     @merge_with_config_defaults
     @capture_outputs
@@ -243,7 +247,7 @@ class SeqBertModel(SeqBertPreTrainedModel):
         position_ids: torch.LongTensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         cu_seq_lens: torch.Tensor | None = None,
-        output_positions: torch.LongTensor | None = None,
+        output_positions: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPooling:
         r"""Encodes a padded batch, or one packed row.

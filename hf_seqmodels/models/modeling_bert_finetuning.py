@@ -31,7 +31,7 @@ class SeqBertForSequenceClassification(SeqBertPreTrainedModel):
         super().__init__(config)
         self.bert = SeqBertModel(config)
         self.dropout = _classifier_dropout(config)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size, len(config.id2label))
         self.post_init()
 
     @can_return_tuple
@@ -69,7 +69,7 @@ class SeqBertForTokenClassification(SeqBertPreTrainedModel):
         super().__init__(config)
         self.bert = SeqBertModel(config, add_pooling_layer=False)
         self.dropout = _classifier_dropout(config)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size, len(config.id2label))
         self.post_init()
 
     @can_return_tuple
@@ -92,7 +92,7 @@ class SeqBertForTokenClassification(SeqBertPreTrainedModel):
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
         loss = None
         if labels is not None:
-            check_labels(labels, self.config.num_labels)
+            check_labels(labels, logits.shape[-1])
             loss = token_cross_entropy(logits, labels, num_items_in_batch)
         return TokenClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
@@ -125,7 +125,7 @@ class SeqBertForQuestionAnswering(SeqBertPreTrainedModel):
     ) -> QuestionAnsweringModelOutput:
         """Inputs as in `SeqBertModel.forward`; `start_positions` and `end_positions` `(batch,)`.
 
-        A position beyond the sequence (an answer lost to truncation) is left out of the loss. The loss is the mean over
+        A position beyond the sequence (an answer lost to truncation) is left out of the loss, which is the mean over
         the batch. Returns `start_logits` and `end_logits` `(batch, seq_len)`.
         """
         outputs = self.bert(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)

@@ -1,5 +1,6 @@
 """SeqBert's pretraining heads: masked language model, next sentence prediction, and both (Devlin et al. 2018, 3.1)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,7 +90,7 @@ class SeqBertMaskedLMBase(SeqBertPreTrainedModel):
         """The vocabulary projection."""
         return self.cls.predictions.decoder
 
-    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
         """Replaces the vocabulary projection and its bias."""
         self.cls.predictions.decoder = new_embeddings
         self.cls.predictions.bias = new_embeddings.bias
@@ -131,9 +132,7 @@ class SeqBertMaskedLMBase(SeqBertPreTrainedModel):
         asked = ("output_hidden_states", "output_attentions")
         return not self.config.sparse_last_layer or any(inputs.get(name, getattr(self.config, name)) for name in asked)
 
-    def _kept_positions(
-        self, flat_labels: torch.Tensor, shape: tuple[int, int], inputs: dict[str, Any]
-    ) -> torch.Tensor:
+    def _kept_positions(self, flat_labels: torch.Tensor, shape: Sequence[int], inputs: dict[str, Any]) -> torch.Tensor:
         """`(n,)` places in the flattened batch that have a label or are a sequence's first token ([CLS])."""
         keep = flat_labels != IGNORE_INDEX
         mask, cu_seq_lens = inputs.get("attention_mask"), inputs.get("cu_seq_lens")
@@ -163,7 +162,7 @@ class SeqBertForPreTraining(SeqBertMaskedLMBase):
         token_type_ids: torch.LongTensor | None = None,
         position_ids: torch.LongTensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
-        labels: torch.LongTensor | None = None,
+        labels: torch.Tensor | None = None,
         next_sentence_label: torch.LongTensor | None = None,
         cu_seq_lens: torch.Tensor | None = None,
         sparse_prediction: bool | None = None,
@@ -234,7 +233,7 @@ class SeqBertForMaskedLM(SeqBertMaskedLMBase):
         token_type_ids: torch.LongTensor | None = None,
         position_ids: torch.LongTensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
-        labels: torch.LongTensor | None = None,
+        labels: torch.Tensor | None = None,
         cu_seq_lens: torch.Tensor | None = None,
         sparse_prediction: bool | None = None,
         num_items_in_batch: Count = None,
@@ -275,7 +274,7 @@ class SeqBertForNextSentencePrediction(SeqBertPreTrainedModel):
         token_type_ids: torch.LongTensor | None = None,
         position_ids: torch.LongTensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
-        labels: torch.LongTensor | None = None,
+        labels: torch.Tensor | None = None,
         cu_seq_lens: torch.Tensor | None = None,
         num_items_in_batch: Count = None,
         **kwargs: Any,

@@ -1,7 +1,8 @@
 """Packed rows: several segments one behind the other in a row without padding, and the way there and back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -26,7 +27,7 @@ class Segments:
             ValueError: not rising from 0 to `row_length` in steps of at least one token.
         """
         bounds = cu_seq_lens.tolist()
-        lengths = tuple(end - start for start, end in zip(bounds[:-1], bounds[1:]))
+        lengths = tuple(end - start for start, end in pairwise(bounds))
         if cu_seq_lens.dim() != 1 or not lengths or bounds[0] != 0 or bounds[-1] != row_length or min(lengths) < 1:
             raise ValueError(
                 f"cu_seq_lens={bounds} must rise from 0 to the row's length {row_length}, a segment of at least one "
@@ -122,7 +123,7 @@ class RowSelection:
     width: int
 
     @classmethod
-    def from_positions(cls, positions: torch.Tensor, shape: tuple[int, int]) -> "RowSelection":
+    def from_positions(cls, positions: torch.Tensor, shape: Sequence[int]) -> "RowSelection":
         """From `positions` `(n,)`, rising places in a flattened batch of `shape` `(batch, seq_len)`."""
         batch_size, seq_len = shape
         rows = positions // seq_len

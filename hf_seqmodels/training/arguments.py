@@ -6,7 +6,6 @@ from typing import Any
 from hf_seqmodels.training.optimizers import OPTIMIZERS
 from hf_seqmodels.training.schedules import SCHEDULES
 
-
 PRECISIONS = ("no", "bf16", "bf16_master")
 
 
@@ -40,8 +39,12 @@ class EngineArguments:
     mixed_precision: str = _option(
         "no", "no = float32; bf16 = accelerate's autocast; bf16_master = bfloat16 weights with float32 masters."
     )
-    gradient_checkpointing: bool = _option(False, "Recompute activations in the backward pass: less memory, more time.")
-    dataloader_num_workers: int = _option(0, "Processes that prepare batches; 0 prepares them in the training process.")
+    gradient_checkpointing: bool = _option(
+        False, "Recompute activations in the backward pass: less memory, more time."
+    )
+    dataloader_num_workers: int = _option(
+        0, "Processes that prepare batches; 0 prepares them in the training process."
+    )
     logging_steps: int = _option(10, "Steps between two entries of the log.")
     eval_steps: int = _option(0, "Steps between two evaluations; 0 evaluates at the end only.")
     save_steps: int = _option(500, "Steps between two checkpoints; 0 saves at the end only.")

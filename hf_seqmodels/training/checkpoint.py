@@ -1,7 +1,7 @@
 """Checkpoint folders on disk: written aside and renamed, verified when read, rotated.
 
-`checkpoint-000300/` appears complete or not at all: its files are written into a hidden folder beside it and flushed to
-the disk, a manifest with their sizes and SHA-256 is added, and the folder is renamed.
+`checkpoint-000300/` appears complete or not at all: its files are written into a hidden folder beside it and flushed
+to the disk, a manifest with their sizes and SHA-256 is added, and the folder is renamed.
 """
 
 import hashlib
@@ -10,11 +10,9 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 from hf_seqmodels.training.errors import CheckpointError
-
 
 logger = logging.getLogger(__name__)
 
@@ -60,23 +58,6 @@ def finish_checkpoint(aside: Path, final: Path) -> None:
         shutil.rmtree(final)
     aside.rename(final)
     _flush(final.parent)
-
-
-def write_checkpoint(output_dir: Path, step: int, write: Callable[[Path], None]) -> Path:
-    """Lets `write` fill a folder, which becomes the checkpoint of `step`.
-
-    Raises:
-        CheckpointError: the disk is full or cannot be written; earlier checkpoints are untouched.
-    """
-    aside, final = aside_path(output_dir, step), checkpoint_path(output_dir, step)
-    try:
-        aside.mkdir(parents=True, exist_ok=True)
-        write(aside)
-        finish_checkpoint(aside, final)
-    except OSError as error:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise CheckpointError(f"Cannot write {final}: {error}. Earlier checkpoints are untouched.") from error
-    return final
 
 
 def verify(path: Path) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-
 OPTIMIZERS = ("adamw", "lamb")
 
 
@@ -14,7 +13,8 @@ def undecayed_names(model: nn.Module) -> set[str]:
 
     A model may name others by a method `no_weight_decay() -> set[str]` (timm's convention).
     """
-    names = set(model.no_weight_decay()) if hasattr(model, "no_weight_decay") else set()
+    answer = getattr(model, "no_weight_decay", None)
+    names = set(answer()) if callable(answer) else set()
     for prefix, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.dim() < 2 or isinstance(module, nn.Embedding):

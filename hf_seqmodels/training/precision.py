@@ -1,6 +1,7 @@
 """bfloat16 weights with float32 masters (Micikevicius et al. 2018, "Mixed Precision Training", section 3.1)."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -50,3 +51,26 @@ class MasterWeights:
     def publish(self) -> None:
         """Rounds the masters into the model's weights."""
         torch._foreach_copy_(list(self._weights.values()), list(self._masters.values()))
+
+    @contextmanager
+    def full_precision(self) -> Iterator[None]:
+        """The model holds its float32 masters inside, for saving."""
+        rounded = {name: weight.data for name, weight in self._weights.items()}
+        for name, weight in self._weights.items():
+            weight.data = self._masters[name].data
+        try:
+            yield
+        finally:
+            for name, weight in self._weights.items():
+                weight.data = rounded[name]
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Takes float32 weights by the model's names (tied weights once), and publishes them.
+
+        Raises:
+            KeyError: a weight is missing.
+        """
+        for name, master in self._masters.items():
+            master.copy_(state[name])
+        self.publish()

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 
-
 Schedule = Callable[[int], float]
 
 # The last part of "wsd" in which the rate falls (Hu et al. 2024, "MiniCPM", section 4.1).

@@ -96,7 +96,8 @@ def _autocast_step(model: torch.nn.Module, case: BertCase) -> Step:
 
 
 def _our_master_weights_step(case: BertCase) -> Step:
-    model = SeqBertForPreTraining(case.config()).to(case.device).train()
+    model: torch.nn.Module = SeqBertForPreTraining(case.config())
+    model = model.to(case.device).train()
     masters = MasterWeights(model)
     optimizer = torch.optim.AdamW(masters.parameters(), lr=1e-4, fused=True)
     batch = case.inputs()

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -79,9 +80,7 @@ def peak_memory(contender: Contender, steps: int = 3) -> int:
         process.join()
 
 
-def _measure_memory(
-    build: Callable[[], Step], steps: int, threads: int, sender: "multiprocessing.connection.Connection"
-) -> None:  # type: ignore[name-defined]
+def _measure_memory(build: Callable[[], Step], steps: int, threads: int, sender: Connection) -> None:
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()

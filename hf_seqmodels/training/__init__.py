@@ -1,0 +1,17 @@
+"""The accelerate engine: an exact, resumable training loop that knows nothing of any model."""
+
+from hf_seqmodels.training.arguments import EngineArguments
+from hf_seqmodels.training.engine import Engine, Phase, TrainResult
+from hf_seqmodels.training.errors import CheckpointError, NonFiniteLossError, TrainingError
+from hf_seqmodels.training.run_folder import open_run_folder
+
+__all__ = [
+    "CheckpointError",
+    "Engine",
+    "EngineArguments",
+    "NonFiniteLossError",
+    "Phase",
+    "TrainResult",
+    "TrainingError",
+    "open_run_folder",
+]

@@ -1,0 +1,340 @@
+"""The training loop that every script of this package uses, on top of accelerate."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from transformers import PreTrainedModel
+
+from hf_seqmodels.data.sampling import BatchStream, Cursor, ResumableLoader, ShardedDataset
+from hf_seqmodels.training import checkpoint, rng
+from hf_seqmodels.training.arguments import EngineArguments
+from hf_seqmodels.training.errors import NonFiniteLossError
+from hf_seqmodels.training.flops import measure_gemm_rate
+from hf_seqmodels.training.optimizers import build_optimizer, undecayed_names
+from hf_seqmodels.training.precision import MasterWeights
+from hf_seqmodels.training.reporting import Reporter
+from hf_seqmodels.training.schedules import build_schedule
+from hf_seqmodels.training.signals import StopSignals
+from hf_seqmodels.training.state import RunState
+from hf_seqmodels.training.storage import RunStorage
+
+Batch = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training with one shape of data (such as one sequence length).
+
+    Args:
+        name: for messages.
+        steps: optimiser steps.
+        dataset: what to train on.
+        collate: list of examples -> batch of tensors, the model's keyword arguments.
+        batch_size: examples of a micro-batch.
+        token_budget: tokens of a micro-batch instead.
+    """
+
+    name: str
+    steps: int
+    dataset: ShardedDataset
+    collate: Callable[[list[dict[str, Any]]], Batch]
+    batch_size: int
+    token_budget: int | None = None
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended.
+
+    Args:
+        step: optimiser steps taken in all.
+        history: log entries.
+        metrics: of the last evaluation.
+        stopped_by: the signal that ended the run early, or `None`.
+    """
+
+    step: int
+    history: list[dict[str, Any]]
+    metrics: dict[str, float]
+    stopped_by: str | None
+
+
+def count_tokens(batch: Batch) -> int:
+    """Real tokens of a batch: those that `attention_mask` shows, or all of `input_ids`."""
+    mask = batch.get("attention_mask")
+    return int(mask.sum()) if mask is not None else batch["input_ids"].numel()
+
+
+class Engine:
+    """Trains a model through the phases, exactly: accumulation, processes and interruptions leave no trace.
+
+    The loss of a step is its sum over micro-batches and processes, each divided by the items of the whole step, so the
+    model must take the keyword arguments that `count_items` names and divide its losses by them.
+
+    Args:
+        model: as built, on the CPU.
+        args: how to train.
+        phases: what to train on; their steps add up to `args.max_steps`.
+        count_items: batch -> the loss denominators by keyword argument, e.g. `{"num_items_in_batch": 57}`.
+        evaluate: engine -> metrics; called with the model in eval mode and the random state kept.
+        resume_from: a checkpoint of `open_run_folder`.
+        processing_class: tokenizer or processor, saved beside the model.
+        flops_per_token: FLOPs of forward and backward, for the log.
+
+    Raises:
+        ValueError: the phases do not add up, or the precision does not go with the set-up.
+        CheckpointError: `resume_from` belongs to another model or set-up.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: EngineArguments,
+        phases: list[Phase],
+        *,
+        count_items: Callable[[Batch], dict[str, int]],
+        evaluate: Callable[["Engine"], dict[str, float]] | None = None,
+        count_tokens: Callable[[Batch], int] = count_tokens,
+        resume_from: Path | None = None,
+        processing_class: Any = None,
+        flops_per_token: float | None = None,
+    ):
+        if sum(phase.steps for phase in phases) != args.max_steps:
+            raise ValueError(f"The phases' steps {[p.steps for p in phases]} do not add up to {args.max_steps}.")
+        self.args, self.phases = args, phases
+        self.count_items, self.count_tokens, self.evaluate = count_items, count_tokens, evaluate
+        self.flops_per_token = flops_per_token
+        self.accelerator = Accelerator(
+            mixed_precision="bf16" if args.mixed_precision == "bf16" else "no",
+            log_with=list(args.report_to) or None,
+            project_dir=args.output_dir,
+        )
+        self._check_setup()
+        if args.gradient_checkpointing:
+            model.activation_checkpointing_enable()
+        undecayed = undecayed_names(model)
+        self.masters: MasterWeights | None = None
+        if args.mixed_precision == "bf16_master":
+            model.to(self.accelerator.device)
+            self.masters = MasterWeights(model)
+        optimizer = build_optimizer(
+            args.optim,
+            (self.masters or model).named_parameters(),
+            undecayed,
+            args.learning_rate,
+            args.weight_decay,
+            (args.adam_beta1, args.adam_beta2),
+            args.adam_epsilon,
+        )
+        self.wrapped: Any
+        if self.masters is None:
+            self.wrapped, prepared = self.accelerator.prepare(model, optimizer)
+            optimizer = prepared.optimizer
+        else:
+            self.wrapped = self.accelerator.prepare(model)
+        self.optimizer: torch.optim.Optimizer = optimizer
+        self.model: PreTrainedModel = self.accelerator.unwrap_model(self.wrapped)
+        self.schedule = build_schedule(args.lr_scheduler_type, args.num_warmup_steps, args.max_steps)
+        self.storage = RunStorage(self.accelerator, args, self.model, self.optimizer, self.masters, processing_class)
+        self.metrics: dict[str, float] = {}
+        # Dropout differs between processes; the state is the same however much was drawn before.
+        torch.manual_seed(args.seed + self.accelerator.process_index)
+        self.state = RunState() if resume_from is None else self.storage.load(resume_from)
+
+    def _check_setup(self) -> None:
+        on_cpu = self.accelerator.device.type == "cpu"
+        if on_cpu and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true"):
+            raise ValueError("accelerate ignores FSDP on CPUs and would run DDP: launch without --use_fsdp.")
+        if self.args.mixed_precision == "bf16_master" and self.accelerator.distributed_type == DistributedType.FSDP:
+            raise ValueError(
+                "mixed_precision='bf16_master' does not go with FSDP, which keeps masters itself: use bf16."
+            )
+
+    def train(self) -> TrainResult:
+        """Trains from where the run stands to its end, or until SIGTERM or SIGINT.
+
+        Raises:
+            NonFiniteLossError: the loss or the gradient is NaN or infinite; the last checkpoint is kept.
+            CheckpointError: a checkpoint could not be written; earlier ones are kept.
+        """
+        if self.args.report_to:
+            self.accelerator.init_trackers("hf_seqmodels", config=_plain(vars(self.args)))
+        self.reporter = Reporter(
+            self.accelerator,
+            self.args.max_steps,
+            self.state.step,
+            self.args.disable_tqdm,
+            self.flops_per_token,
+            self._gemm_rate(),
+        )
+        stopped_by = None
+        with StopSignals() as signals:
+            while self.state.step < self.args.max_steps and stopped_by is None:
+                stopped_by = self._run_phase(signals)
+        if stopped_by is None:
+            self._finish()
+        self.reporter.close()
+        self.accelerator.end_training()
+        return TrainResult(self.state.step, self.state.history, self.metrics, stopped_by)
+
+    def _gemm_rate(self) -> float | None:
+        if self.flops_per_token is None:
+            return None
+        dtype = torch.float32 if self.args.mixed_precision == "no" else torch.bfloat16
+        return measure_gemm_rate(dtype, self.accelerator.device) * self.accelerator.num_processes
+
+    def _run_phase(self, signals: StopSignals) -> str | None:
+        """The rest of the current phase; the name of the signal that ended it early."""
+        phase = self.phases[self.state.phase]
+        end = sum(earlier.steps for earlier in self.phases[: self.state.phase + 1])
+        stream = BatchStream(phase.dataset, self.args.seed, phase.batch_size, phase.token_budget)
+        loader = ResumableLoader(
+            stream,
+            phase.collate,
+            self.state.cursor,
+            self.accelerator.num_processes,
+            self.accelerator.process_index,
+            self.args.dataloader_num_workers,
+        )
+        batches = iter(loader)
+        self.model.train()
+        while self.state.step < end:
+            stop = self._step(batches, signals.received is not None, phase.name)
+            if self.state.step == end and self.state.phase + 1 < len(self.phases):
+                # The next phase goes on to the next epoch, so it meets the data in a new order.
+                self.state.phase += 1
+                self.state.cursor = Cursor(self.state.cursor.epoch + 1)
+            self._after_step()
+            if stop and self.state.step < self.args.max_steps:
+                path = self.storage.save_checkpoint(self.state)
+                name = signals.received.name if signals.received is not None else "a signal to another process"
+                self.reporter.say(
+                    f"Stopped by {name} after step {self.state.step}; saved {path}. "
+                    "Continue with --resume_from_checkpoint auto."
+                )
+                return name
+        return None
+
+    def _step(self, batches: Iterator[tuple[Batch, Cursor]], stop_here: bool, phase: str) -> bool:
+        """One optimiser step; whether some process was asked to stop."""
+        micro_batches, tokens, totals = [], 0, dict[str, int]()
+        for _ in range(self.args.gradient_accumulation_steps):
+            batch, self.state.cursor = next(batches)
+            micro_batches.append(batch)
+            tokens += self.count_tokens(batch)
+            for name, count in self.count_items(batch).items():
+                totals[name] = totals.get(name, 0) + count
+        names = list(totals)
+        tokens, stops, *counts = self._sum([tokens, int(stop_here), *totals.values()])
+        losses = self._backward(micro_batches, dict(zip(names, counts)))
+        loss, *parts = self._sum(list(losses.values()))
+        norm = self._clip()
+        if not (torch.isfinite(torch.tensor(loss)) and torch.isfinite(norm)):
+            raise NonFiniteLossError(
+                f"Step {self.state.step + 1} (phase {phase}): loss {loss}, gradient norm {norm.item()}. Nothing was "
+                f"changed by it; the last checkpoint in {self.args.output_dir} is good. A lower learning_rate, a "
+                "longer warm-up or a lower max_grad_norm may help."
+            )
+        rate = self.args.learning_rate * self.schedule(self.state.step + 1)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.masters is not None:
+            self.masters.publish()
+        self.state.step += 1
+        self._note({**dict(zip(losses, [loss, *parts])), "grad_norm": norm.item()})
+        self.reporter.advance(int(tokens))
+        if self.state.step % self.args.logging_steps == 0:
+            self._log(rate)
+        return stops > 0
+
+    def _backward(self, micro_batches: list[Batch], totals: dict[str, int]) -> dict[str, torch.Tensor]:
+        """Accumulates gradients; this process's share of the step's losses."""
+        device, losses = self.accelerator.device, dict[str, torch.Tensor]()
+        for number, batch in enumerate(micro_batches):
+            batch = {name: v.to(device, non_blocking=True) for name, v in batch.items()}
+            last = number + 1 == len(micro_batches)
+            # Masters take each micro-batch's gradient, so each must be synchronised; else the last is enough.
+            waits = not last and self.masters is None
+            synchronised = self.accelerator.no_sync(self.wrapped) if waits else nullcontext()
+            with synchronised:
+                outputs = self.wrapped(**batch, **totals)
+                # DDP averages gradients over processes, while each loss is already a share of the whole step's.
+                self.accelerator.backward(outputs.loss * self.accelerator.num_processes)
+            if self.masters is not None:
+                self.masters.accumulate()
+            for name, value in outputs.items():
+                if name == "loss" or name.endswith("_loss"):
+                    losses[name] = losses.get(name, 0.0) + value.detach()
+        return losses
+
+    def _sum(self, values: list[Any]) -> list[Any]:
+        """Sums over processes, in float64, which holds counts and losses exactly enough."""
+        total = torch.stack([torch.as_tensor(value, dtype=torch.float64).cpu() for value in values])
+        if self.accelerator.num_processes > 1:
+            total = self.accelerator.reduce(total.to(self.accelerator.device), "sum").cpu()
+        return total.tolist()
+
+    def _clip(self) -> torch.Tensor:
+        limit = self.args.max_grad_norm or float("inf")
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        if self.accelerator.distributed_type == DistributedType.FSDP:
+            return self.accelerator.clip_grad_norm_(parameters, limit)
+        return torch.nn.utils.clip_grad_norm_(parameters, limit)
+
+    def _note(self, figures: dict[str, float]) -> None:
+        for name, value in figures.items():
+            self.state.window[name] = self.state.window.get(name, 0.0) + value
+        self.state.window_steps += 1
+
+    def _log(self, rate: float) -> None:
+        means = {name: total / self.state.window_steps for name, total in self.state.window.items()}
+        figures = {**means, "learning_rate": rate}
+        self.state.window, self.state.window_steps = {}, 0
+        self.state.history.append({"step": self.state.step, **figures})
+        self.reporter.log(self.state.step, figures)
+
+    def _after_step(self) -> None:
+        step, last = self.state.step, self.state.step == self.args.max_steps
+        if self.evaluate is not None and not last and self.args.eval_steps and step % self.args.eval_steps == 0:
+            self._evaluate()
+        if not last and self.args.save_steps and step % self.args.save_steps == 0:
+            self.storage.save_checkpoint(self.state)
+            self.reporter.restart_clock()
+
+    def _evaluate(self) -> None:
+        assert self.evaluate is not None
+        self.model.eval()
+        with rng.preserved(), torch.no_grad():
+            self.metrics = self.evaluate(self)
+        self.model.train()
+        self.state.history.append(
+            {"step": self.state.step, **{f"eval_{name}": value for name, value in self.metrics.items()}}
+        )
+        self.reporter.log_evaluation(self.state.step, self.metrics)
+        self.reporter.restart_clock()
+
+    def _finish(self) -> None:
+        if self.evaluate is not None:
+            # A run that was killed after its last checkpoint has evaluated already.
+            last = self.state.history[-1] if self.state.history else {}
+            self.metrics = {name[5:]: value for name, value in last.items() if name.startswith("eval_")}
+            if not self.metrics or last["step"] != self.state.step:
+                self._evaluate()
+        if not checkpoint.checkpoint_path(Path(self.args.output_dir), self.state.step).is_dir():
+            self.storage.save_checkpoint(self.state)
+        self.storage.save_final()
+        self.reporter.say(f"Model, checkpoints and training_state.json are in {Path(self.args.output_dir).resolve()}.")
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """What trackers take as hyperparameters: numbers and text."""
+    return {name: v if isinstance(v, (int, float, str, bool)) else str(v) for name, v in values.items()}

@@ -1,0 +1,151 @@
+"""Saving and loading what a run needs to go on: weights, optimiser, random state, position."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from safetensors.torch import load_file
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from transformers import PreTrainedModel
+
+from hf_seqmodels.training import checkpoint, rng
+from hf_seqmodels.training.arguments import EngineArguments
+from hf_seqmodels.training.errors import CheckpointError
+from hf_seqmodels.training.precision import MasterWeights
+from hf_seqmodels.training.state import RunState
+
+_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+
+
+class RunStorage:
+    """Writes and reads the checkpoints of one run. A checkpoint is also a model folder for `from_pretrained`.
+
+    Args:
+        accelerator: of the run.
+        args: of the run.
+        model: unwrapped.
+        optimizer: over the model's parameters, or over the masters.
+        masters: float32 weights, where the model's are bfloat16.
+        processing_class: saved beside the model.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        args: EngineArguments,
+        model: PreTrainedModel,
+        optimizer: torch.optim.Optimizer,
+        masters: MasterWeights | None,
+        processing_class: Any,
+    ):
+        self.accelerator, self.args, self.model = accelerator, args, model
+        self.optimizer, self.masters, self.processing_class = optimizer, masters, processing_class
+        self.sharded = accelerator.distributed_type == DistributedType.FSDP
+        self.folder = Path(args.output_dir)
+
+    def save_checkpoint(self, state: RunState) -> Path:
+        """Writes `checkpoint-<step>`, every process its random state, and removes checkpoints beyond the limit.
+
+        Raises:
+            CheckpointError: on every process, if one cannot write; earlier checkpoints are untouched.
+        """
+        aside = checkpoint.aside_path(self.folder, state.step)
+        final = checkpoint.checkpoint_path(self.folder, state.step)
+        optimizer_state = self._optimizer_state()
+        weights = self.accelerator.get_state_dict(self.model) if self.sharded else None
+        failure: OSError | None = None
+        try:
+            aside.mkdir(parents=True, exist_ok=True)
+            rng.save(aside, self.accelerator.process_index)
+            if self.accelerator.is_main_process:
+                self._save_model(aside, weights)
+                torch.save(optimizer_state, aside / "optimizer.pt")
+                state.save(aside, self.model, self.accelerator.num_processes)
+        except OSError as error:
+            failure = error
+        # Every process must have written its part, and all must agree that it worked, before the folder counts.
+        self._agree(failure, aside, final)
+        try:
+            if self.accelerator.is_main_process:
+                checkpoint.finish_checkpoint(aside, final)
+                checkpoint.rotate(self.folder, self.args.save_total_limit)
+        except OSError as error:
+            failure = error
+        self._agree(failure, aside, final)
+        return final
+
+    def _agree(self, failure: OSError | None, aside: Path, final: Path) -> None:
+        failures = torch.tensor(int(failure is not None), device=self.accelerator.device)
+        if self.accelerator.num_processes > 1:
+            failures = self.accelerator.reduce(failures, "sum")
+        if failures > 0:
+            if self.accelerator.is_main_process:
+                shutil.rmtree(aside, ignore_errors=True)
+            reason = failure or "another process could not write"
+            raise CheckpointError(f"Cannot write {final}: {reason}. Earlier checkpoints are untouched.") from failure
+
+    def _optimizer_state(self) -> dict[str, Any]:
+        if self.sharded:
+            return get_optimizer_state_dict(self.model, self.optimizer, options=_WHOLE)
+        return self.optimizer.state_dict()
+
+    def _save_model(self, folder: Path, weights: dict[str, torch.Tensor] | None) -> None:
+        if self.masters is not None:
+            with self.masters.full_precision():
+                self.model.save_pretrained(folder)
+        else:
+            self.model.save_pretrained(folder, state_dict=weights)
+        if self.processing_class is not None:
+            self.processing_class.save_pretrained(folder)
+
+    def save_final(self) -> None:
+        """Puts the trained model into the output folder itself, and pushes it if asked to."""
+        weights = self.accelerator.get_state_dict(self.model) if self.sharded else None
+        if self.accelerator.is_main_process:
+            self._save_model(self.folder, weights)
+            if self.args.push_to_hub:
+                repository = self.args.hub_model_id or self.folder.resolve().name
+                self.model.push_to_hub(repository)
+                if self.processing_class is not None:
+                    self.processing_class.push_to_hub(repository)
+        self.accelerator.wait_for_everyone()
+
+    def load(self, path: Path) -> RunState:
+        """Restores weights, optimiser and, last of all, the random state.
+
+        Raises:
+            CheckpointError: the checkpoint belongs to another model or set-up.
+        """
+        if not (path / "training_state.json").is_file():
+            raise CheckpointError(
+                f"{path} has no training_state.json: it is a model, not a checkpoint of this engine."
+            )
+        state = RunState.load(path, self.model, self.accelerator.num_processes)
+        weights = load_file(path / "model.safetensors")
+        optimizer_state = torch.load(path / "optimizer.pt", weights_only=True, map_location="cpu")
+        if self.sharded:
+            set_model_state_dict(self.model, weights, options=StateDictOptions(full_state_dict=True, strict=False))  # type: ignore[arg-type]
+            set_optimizer_state_dict(self.model, self.optimizer, optimizer_state, options=_WHOLE)
+        else:
+            if self.masters is not None:
+                self.masters.load_state_dict(weights)
+            else:
+                self._load_weights(weights, path)
+            self.optimizer.load_state_dict(optimizer_state)
+        rng.load(path, self.accelerator.process_index)
+        return state
+
+    def _load_weights(self, weights: dict[str, torch.Tensor], path: Path) -> None:
+        # A tied weight is saved under one name only, and is filled through that one.
+        missing, unexpected = self.model.load_state_dict(weights, strict=False)
+        tied = set(self.model.state_dict()) - {name for name, _ in self.model.named_parameters()}
+        if unexpected or set(missing) - tied:
+            raise CheckpointError(f"{path}: missing {sorted(set(missing) - tied)}, unexpected {unexpected}.")
