@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 
 from hf_seqmodels.training.arguments import EngineArguments
 from hf_seqmodels.training.checkpoint import find_checkpoint, remove_unfinished
@@ -21,7 +22,8 @@ def open_run_folder(args: EngineArguments) -> Path | None:
     folder = Path(args.output_dir)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"output_dir={args.output_dir!r} is a file; name a folder.")
-    state = PartialState()
+    # PartialState itself doesn't look at the variable by which accelerate is told to stay on the CPU.
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
     if args.resume_from_checkpoint is None and folder.is_dir() and any(folder.iterdir()):
         raise ValueError(
             f"output_dir={args.output_dir!r} is not empty. Continue that run with --resume_from_checkpoint auto, "

@@ -16,7 +16,11 @@ KILLS = {
     "mid-epoch": {"kill_before_forward": 6},
     "mid-accumulation": {"kill_before_forward": 8},
     "epoch boundary": {"kill_before_forward": 13},
-    "while the optimiser is written": {"kill_on_event": "open", "kill_on_path": "optimizer.pt", "kill_on_occurrence": 2},
+    "while the optimiser is written": {
+        "kill_on_event": "open",
+        "kill_on_path": "optimizer.pt",
+        "kill_on_occurrence": 2,
+    },
     "before the rename": {"kill_on_event": "os.rename", "kill_on_path": ".writing-", "kill_on_occurrence": 2},
 }
 SETTINGS = [

@@ -2,8 +2,10 @@
 
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
+import socket
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -64,6 +66,7 @@ class ToyRun:
     eval_steps: int = 3
     seed: int = 0
     learning_rate: float = 1e-2
+    record_gradients: bool = False
     kill_before_forward: int | None = None
     kill_on_event: str | None = None
     kill_on_path: str = ""
@@ -117,9 +120,16 @@ class ToyRun:
             )
             for steps, longest in shapes
         ]
-        return Engine(
+        engine = Engine(
             model, args, phases, count_items=self.count_items, evaluate=self.evaluate, resume_from=resume_from
         )
+        if self.record_gradients and engine.accelerator.is_main_process:
+            engine.optimizer.register_step_pre_hook(self._record)
+        return engine
+
+    def _record(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        gradients = [p.grad.double().flatten() for group in optimizer.param_groups for p in group["params"]]
+        torch.save(torch.cat(gradients), Path(self.output_dir) / "gradients.pt")
 
     def count_items(self, batch: dict[str, torch.Tensor]) -> dict[str, int]:
         counts = {"num_items_in_batch": int((batch["labels"] != -100).sum())}
@@ -167,6 +177,30 @@ def run_in_process(toy: ToyRun) -> int:
     return process.exitcode
 
 
+def run_in_two_processes(toy: ToyRun) -> list[int]:
+    """Trains in two processes that talk through gloo, as `torchrun --nproc_per_node 2` starts them; their exit codes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=_run_rank, args=(toy, rank, port)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    # When one is killed, the other waits for it in vain.
+    multiprocessing.connection.wait([process.sentinel for process in processes])
+    for process in processes:
+        process.join(timeout=20 if processes[0].exitcode == processes[1].exitcode == 0 else 5)
+        process.kill()
+        process.join()
+    return [process.exitcode or 0 for process in processes]
+
+
+def _run_rank(toy: ToyRun, rank: int, port: int) -> None:
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), ACCELERATE_USE_CPU="true")
+    run(toy)
+
+
 def remains(folder: str | Path) -> dict[str, Any]:
     """Everything that two equal runs must have in common, bit for bit."""
     last = sorted(Path(folder).glob("checkpoint-*"))[-1]
@@ -175,7 +209,7 @@ def remains(folder: str | Path) -> dict[str, Any]:
     moments = {f"{key}.{name}": value for key, slots in optimizer["state"].items() for name, value in slots.items()}
     return {
         "weights": (last / "model.safetensors").read_bytes(),
-        "rng": (last / "rng-0.safetensors").read_bytes(),
+        "rng": {path.name: path.read_bytes() for path in last.glob("rng-*")},
         "moments": {name: value.numpy().tobytes() for name, value in moments.items()},
         "history": state["history"],
         "cursor": state["cursor"],
