@@ -192,7 +192,7 @@ def mask_tokens(
         rng: where every choice comes from.
 
     Returns:
-        What the model sees `(length,)`, and labels `(length,)`: the original id where it is to be predicted, else -100.
+        What the model sees `(length,)`, and labels `(length,)`: the original id where it is to be predicted, or -100.
     """
     targets = choose_targets(input_ids, rule, vocabulary, rng)
     labels = np.full(input_ids.shape, IGNORED_LABEL, dtype=np.int64)

@@ -1,7 +1,7 @@
 """Sentence pairs for next-sentence prediction, planned from sentence lengths alone.
 
-A plan says for every example of a shard which tokens make A and B; the tokens themselves are not touched. Sentences of a
-document lie one behind the other, so A and B are each one slice.
+A plan says for every example of a shard which tokens make A and B; the tokens themselves are not touched. Sentences of
+a document lie one behind the other, so A and B are each one slice.
 """
 
 from bisect import bisect_left
@@ -280,15 +280,23 @@ def plan_pairs(
     Raises:
         ValueError: a single document and a rule that pairs, or `balanced` and no document of two sentences.
     """
-    settings = {"max_tokens": max_tokens, "short_seq_prob": short_seq_prob, "seed": seed}
     if rule == "none":
-        return plan_blocks(sentence_starts, document_starts, epoch=epoch, shard=shard, **settings)
+        return plan_blocks(
+            sentence_starts,
+            document_starts,
+            max_tokens=max_tokens,
+            short_seq_prob=short_seq_prob,
+            seed=seed,
+            epoch=epoch,
+            shard=shard,
+        )
     table = SentenceTable(sentence_starts, document_starts)
     check_documents(table.num_documents, rule)
     if rule == "balanced" and int(np.diff(document_starts).max()) < 2:
         raise ValueError(
-            f"nsp='balanced' needs documents of at least two sentences, but all {table.num_documents} of shard {shard} "
-            "have one. Put one sentence on a line and a blank line between documents, or use nsp='google' or 'none'."
+            f"nsp='balanced' needs documents of at least two sentences, but all {table.num_documents} of shard "
+            f"{shard} have one. Put one sentence on a line and a blank line between documents, or use nsp='google' or "
+            "'none'."
         )
     labels = _Labels(_uniform_numbers(generator(seed, "labels", epoch, shard)))
     pairs: list[Pair] = []

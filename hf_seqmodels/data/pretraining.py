@@ -54,12 +54,14 @@ class BertPretrainingDataset:
         if not 0 <= short_seq_prob <= 1:
             raise ValueError(f"short_seq_prob={short_seq_prob} must be between 0 and 1.")
         if duplication_factor is not None and duplication_factor < 1:
-            raise ValueError(f"duplication_factor={duplication_factor} must be at least 1, or None for dynamic masking.")
+            raise ValueError(
+                f"duplication_factor={duplication_factor} must be at least 1, or None for dynamic masking."
+            )
         self._num_special = 2 if nsp == "none" else 3
         if max_length < self._num_special + MIN_TOKENS:
             raise ValueError(
-                f"max_length={max_length} cannot hold the {self._num_special} special tokens and {MIN_TOKENS} more: it "
-                f"must be at least {self._num_special + MIN_TOKENS}."
+                f"max_length={max_length} cannot hold the {self._num_special} special tokens and {MIN_TOKENS} more: "
+                f"it must be at least {self._num_special + MIN_TOKENS}."
             )
         if shards.num_documents is not None:
             check_documents(shards.num_documents, nsp)

@@ -20,7 +20,7 @@ class Key(NamedTuple):
 
     epoch: int
     shard: int
-    index: int
+    index: int  # type: ignore[assignment]  # shadows tuple.index, which nobody needs here
 
 
 @lru_cache(maxsize=256)

@@ -10,9 +10,9 @@ import pyarrow as pa
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerFast
 
-from .corpora import CorpusError
+from .errors import CorpusError
 from .recent import Recent
-from .tokenizers import tokenize_batch
+from .tokenization import tokenize_batch
 
 DEFAULT_SHARD_DOCUMENTS = 10_000
 
@@ -175,8 +175,9 @@ class StreamShards:
         if not rows and shard == 0:
             raise CorpusError("The corpus is empty: the stream has no documents.")
         if not rows:
-            raise IndexError(f"shard {shard} does not exist: the stream ends before document "
-                             f"{shard * self._shard_documents}.")
+            raise IndexError(
+                f"shard {shard} does not exist: the stream ends before document {shard * self._shard_documents}."
+            )
         columns = tokenize_batch({"sentences": rows}, self._tokenizer)
         if not columns["tokens"]:
             raise CorpusError(f"No document of shard {shard} has any token: is this text in the tokenizer's script?")
@@ -199,6 +200,6 @@ class StreamShards:
         return [] if joined_the_shard_before else rows[:size]
 
     def _open(self, first: int) -> Iterator[list[str]]:
-        # `iter` and not the stream's own `__iter__`, which inside a DataLoader worker would yield that worker's part only.
+        # `iter` and not the stream's own `__iter__`, which inside a DataLoader worker yields that worker's part.
         for batch in self._documents.skip(first).iter(batch_size=64):
             yield from batch["sentences"]
