@@ -1,0 +1,1 @@
+"""Conversions between our models and those of other libraries."""
