@@ -123,12 +123,17 @@ class EncoderInputs:
 def _default_positions(
     given: torch.Tensor, attention_mask: torch.Tensor | None, segments: Segments | None
 ) -> torch.Tensor:
-    """Positions count from each sequence's first real token, so that left padding is as invisible as right."""
+    """Positions count from each sequence's first real token, so that left padding is as invisible as right.
+
+    They go on through padding on the right, as BERT's do: a batch that begins with real tokens has BERT's positions.
+    """
     if segments is not None:
         return segments.positions
+    positions = torch.arange(given.shape[1], device=given.device).unsqueeze(0)
     if attention_mask is not None and attention_mask.dim() == 2:
-        return ((attention_mask != 0).long().cumsum(-1) - 1).clamp(min=0)
-    return torch.arange(given.shape[1], device=given.device).unsqueeze(0)
+        first = (attention_mask != 0).int().argmax(-1, keepdim=True)
+        positions = (positions - first.to(positions.device)).clamp(min=0)
+    return positions
 
 
 def _check_ids(name: str, ids: torch.Tensor | None, limit_name: str, limit: int) -> None:
