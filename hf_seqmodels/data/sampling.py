@@ -4,6 +4,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import count, islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -191,3 +192,45 @@ class ResumableLoader:
     def __iter__(self) -> Iterator[tuple[dict[str, Any], Cursor]]:
         for batch in self.loader:
             yield batch, self.sampler.cursors.popleft()
+
+
+def evaluation_batches(
+    dataset: ShardedDataset, batch_size: int, num_processes: int = 1, process_index: int = 0, limit: int | None = None
+) -> Iterator[tuple[list[Key], bool]]:
+    """One pass in order, each example once over all processes, always the same (epoch 0).
+
+    Every process gets the same number of batches, so that collective operations stay in step: a process that is left
+    without one gets its group's first batch again, marked as not counting.
+
+    Args:
+        limit: batches at most, over all processes.
+
+    Yields:
+        Keys of a batch, and whether it counts.
+    """
+    group: list[list[Key]] = []
+    for batch in islice(_ordered_batches(dataset, batch_size), limit):
+        group.append(batch)
+        if len(group) == num_processes:
+            yield group[process_index], True
+            group = []
+    if group:
+        counts = process_index < len(group)
+        yield group[process_index if counts else 0], counts
+
+
+def _ordered_batches(dataset: ShardedDataset, batch_size: int) -> Iterator[list[Key]]:
+    shards = count() if dataset.num_shards is None else range(dataset.num_shards)
+    batch: list[Key] = []
+    for shard in shards:
+        try:
+            examples = len(dataset.example_lengths(0, shard))
+        except IndexError:
+            break
+        for index in range(examples):
+            batch.append(Key(0, shard, index))
+            if len(batch) == batch_size:
+                yield batch
+                batch = []
+    if batch:
+        yield batch

@@ -1,8 +1,12 @@
 """The machine's own matrix-product rate, against which a run's speed is read."""
 
 import time
+from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from hf_seqmodels.training import rng
 
 
 def measure_gemm_rate(dtype: torch.dtype, device: torch.device, size: int | None = None) -> float:
@@ -28,3 +32,14 @@ def measure_gemm_rate(dtype: torch.dtype, device: torch.device, size: int | None
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def count_flops(model: torch.nn.Module, batch: dict[str, Any]) -> int:
+    """FLOPs of the matrix products in one forward and backward of `model(**batch)`, as it is really computed.
+
+    The model's gradients are cleared; neither its weights nor the random state change.
+    """
+    with rng.preserved(), FlopCounterMode(display=False) as counter:
+        model(**batch).loss.backward()
+    model.zero_grad(set_to_none=True)
+    return counter.get_total_flops()
