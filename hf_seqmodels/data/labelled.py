@@ -64,8 +64,9 @@ def read_labelled(
         path: the file.
         columns: the task and the names of its columns. Two-column and CoNLL files have no names and ignore these.
         file_format: "csv" and "tsv" (with a header), "json" (a list of objects or one object per line), "parquet",
-            "two_column" (a label, a space, the text: the stsa.binary files) or "conll" (one token per line, columns apart
-            by tabs or spaces, token first and tag last, a blank line between sentences). "auto" goes by the suffix; without a known one it is "two_column" or, for tagging, "conll".
+            "two_column" (a label, a space, the text: the stsa.binary files) or "conll" (one token per line, columns
+            apart by tabs or spaces, token first and tag last, a blank line between sentences). "auto" goes by the
+            suffix; without a known one it is "two_column" or, for tagging, "conll".
         encoding: of text files.
 
     Returns:

@@ -1,0 +1,215 @@
+"""Fine-tuning on text by transformers' Trainer: classes of sentences or pairs, tags of tokens."""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from datasets import Dataset
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    DataCollatorForTokenClassification,
+    DataCollatorWithPadding,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainingArguments,
+)
+from transformers.trainer_utils import get_last_checkpoint
+
+import hf_seqmodels  # noqa: F401 - plugs our architectures into the Auto classes
+from hf_seqmodels.data.docstrings import embedded_classification
+from hf_seqmodels.data.labelled_splits import LabelledSplits, from_dataset_dict, from_datasets, from_files
+from hf_seqmodels.data.labels import encode_tags, encode_texts
+from hf_seqmodels.models.losses import token_cross_entropy
+
+from .arguments import parse
+from .finetune_text_arguments import FinetuneTextArguments
+from .text_metrics import argmax_logits, classification_metrics, tagging_metrics
+
+DESCRIPTION = "Fine-tunes a model on labelled text: classes of sentences or sentence pairs, or tags of tokens."
+EPILOG = """examples:
+  a BERT on files with lines of 'label text':
+    python scripts/finetune_text.py --model_name_or_path out/bert --output_dir out/sst2 \\
+        --train_file stsa.binary.train --validation_file stsa.binary.dev --test_file stsa.binary.test
+  named entities in CoNLL columns:
+    python scripts/finetune_text.py --model_name_or_path out/bert --output_dir out/ner --task tagging \\
+        --train_file wnut17train.conll --validation_file emerging.dev.conll
+"""
+# This script's defaults for transformers' flags: evaluate after each epoch and end with the best model.
+DEFAULTS: dict[str, Any] = {
+    "output_dir": "out/finetune_text",
+    "per_device_train_batch_size": 32,
+    "per_device_eval_batch_size": 64,
+    "eval_strategy": "epoch",
+    "save_strategy": "epoch",
+    "save_total_limit": 1,
+    "load_best_model_at_end": True,
+    "logging_steps": 50,
+    "warmup_steps": 0.1,
+    "dataloader_pin_memory": torch.cuda.is_available(),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, float]:
+    """Runs the program.
+
+    Args:
+        argv: its arguments; None is the process's own.
+
+    Returns:
+        The final metrics, named `eval_…` (and `test_…` with test data); also in `all_results.json`.
+
+    Raises:
+        SystemExit: bad arguments.
+        ValueError: bad data, an output folder with something in it; the message names the culprit.
+    """
+    arguments, training = parse((FinetuneTextArguments, TrainingArguments), argv, DESCRIPTION, EPILOG, DEFAULTS)
+    checkpoint = _checkpoint_to_resume(training)
+    splits = _load_splits(arguments).with_validation(arguments.validation_share, training.seed)
+    transformers.set_seed(training.seed)
+    tokenizer, model = load_model(arguments, splits.names)
+    datasets = {split: _encode(arguments, splits, split, tokenizer) for split in splits.datasets}
+    is_tagging = arguments.task == "tagging"
+    if training.metric_for_best_model in (None, "loss"):
+        training.metric_for_best_model = "f1" if is_tagging else "accuracy"
+        training.greater_is_better = True
+    collate = DataCollatorForTokenClassification if is_tagging else DataCollatorWithPadding
+    trainer = Trainer(
+        model=model,
+        args=training,
+        train_dataset=datasets["train"],
+        eval_dataset=datasets["validation"],
+        data_collator=collate(tokenizer),
+        processing_class=tokenizer,
+        compute_metrics=tagging_metrics(splits.names) if is_tagging else classification_metrics,
+        preprocess_logits_for_metrics=argmax_logits,
+        compute_loss_func=partial(exact_loss, label_smoothing=training.label_smoothing_factor),
+    )
+    trainer.train(resume_from_checkpoint=checkpoint)
+    results = trainer.evaluate()
+    if "test" in datasets:
+        results.update(trainer.evaluate(datasets["test"], metric_key_prefix="test"))
+    trainer.save_model()
+    trainer.save_state()
+    trainer.save_metrics("all", results, combined=False)
+    if trainer.is_world_process_zero():
+        _print_results(results, splits, training)
+    if training.push_to_hub:
+        trainer.push_to_hub()
+    return results
+
+
+def exact_loss(
+    outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None, label_smoothing: float = 0.0
+) -> torch.Tensor:
+    """Cross-entropy over a step's labels, however they fall into micro-batches; Trainer calls it.
+
+    transformers' own heads ignore `num_items_in_batch` and get gradients K times too large with K accumulation steps
+    (transformers#47688). Evaluation (no `num_items_in_batch`) takes the plain mean, without smoothing.
+    """
+    smoothing = label_smoothing if num_items_in_batch is not None else 0.0
+    return token_cross_entropy(outputs["logits"], labels, num_items_in_batch, label_smoothing=smoothing)
+
+
+def load_model(
+    arguments: FinetuneTextArguments, names: Sequence[str]
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """Tokenizer and model with a head for these labels, from a checkpoint or from scratch.
+
+    Raises:
+        ValueError: the folder doesn't exist, the tokenizer can't align tags, or `max_length` exceeds the model's.
+    """
+    for flag in ("model_name_or_path", "tokenizer_name"):
+        path = getattr(arguments, flag)
+        if path is not None and path.startswith(("/", "./", "../", "~")) and not Path(path).is_dir():
+            raise ValueError(f"{flag}={path!r}: there is no such folder.")
+    tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer_name or arguments.model_name_or_path)
+    if arguments.task == "tagging" and not tokenizer.is_fast:
+        raise ValueError(f"{type(tokenizer).__name__} doesn't say which word a piece is of; tagging needs that.")
+    labels = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
+    overrides = {**(arguments.config_overrides or {}), **labels}
+    is_tagging = arguments.task == "tagging"
+    auto_class: Any = AutoModelForTokenClassification if is_tagging else AutoModelForSequenceClassification
+    if arguments.model_type is not None:
+        sizes = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+        config = AutoConfig.for_model(arguments.model_type, **{**sizes, **overrides})
+    else:
+        config = AutoConfig.from_pretrained(str(arguments.model_name_or_path), **overrides)
+    longest = getattr(config, "max_position_embeddings", None)
+    if longest is not None and arguments.max_length > longest:
+        raise ValueError(f"max_length={arguments.max_length} exceeds the model's max_position_embeddings={longest}.")
+    if arguments.model_type is not None:
+        model = auto_class.from_config(config)
+    else:
+        # A head of another task, with other labels, is replaced by a new one.
+        model = auto_class.from_pretrained(
+            arguments.model_name_or_path, config=config, dtype=torch.float32, ignore_mismatched_sizes=True
+        )
+    # transformers saves under the names a checkpoint had when loaded (LayerNorm.gamma), but Trainer restores the best
+    # model without translating them, so that those weights would silently stay the last epoch's.
+    model.save_pretrained = partial(model.save_pretrained, save_original_format=False)
+    return tokenizer, model
+
+
+def _checkpoint_to_resume(training: TrainingArguments) -> str | None:
+    folder = Path(str(training.output_dir))
+    resume = training.resume_from_checkpoint
+    if resume is None and folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(
+            f"output_dir={str(folder)!r} is not empty. Continue that run with --resume_from_checkpoint auto, "
+            "or choose another folder."
+        )
+    if resume != "auto":
+        return resume
+    checkpoint = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    print(f"Resuming from {checkpoint}." if checkpoint else f"No checkpoint in {folder} yet: starting anew.")
+    return checkpoint
+
+
+def _load_splits(arguments: FinetuneTextArguments) -> LabelledSplits:
+    if arguments.embedded:
+        return from_dataset_dict(embedded_classification(), arguments.columns, "the embedded docstrings")
+    if arguments.dataset_name is not None:
+        return from_datasets(arguments.dataset_name, arguments.dataset_config_name, arguments.columns)
+    paths = {
+        "train": arguments.train_file,
+        "validation": arguments.validation_file,
+        "test": arguments.test_file,
+    }
+    return from_files(paths, arguments.columns, arguments.file_format, arguments.encoding)
+
+
+def _encode(
+    arguments: FinetuneTextArguments, splits: LabelledSplits, split: str, tokenizer: PreTrainedTokenizerBase
+) -> Dataset:
+    inputs = (splits.datasets[split], tokenizer, splits.names, splits.sources[split], arguments.max_length)
+    if arguments.task == "classification":
+        return encode_texts(*inputs)
+    dataset, lost = encode_tags(*inputs)
+    if lost:
+        print(f"{splits.sources[split]}: {lost} words lie beyond --max_length {arguments.max_length} and don't count.")
+    return dataset
+
+
+def _print_results(results: dict[str, float], splits: LabelledSplits, training: TrainingArguments) -> None:
+    """A table with one row per split, and where everything is."""
+    prefixes = {"validation": "eval_", "test": "test_"}
+    skipped = ("loss", "runtime", "samples_per_second", "steps_per_second")
+    columns = [key[5:] for key in results if key.startswith("eval_") and key[5:] not in skipped]
+    print(f"\n{'split':<12}{'examples':>10}" + "".join(f"{column:>22}" for column in columns))
+    for split, prefix in prefixes.items():
+        if split in splits.datasets:
+            numbers = "".join(f"{results[prefix + column]:>22.4f}" for column in columns)
+            print(f"{split:<12}{len(splits.datasets[split]):>10}{numbers}")
+    if "matthews_correlation" in columns:
+        labels = Counter(map(str, splits.datasets["validation"]["label"]))
+        share = labels.most_common(1)[0][1] / labels.total()
+        print(f"Always guessing the most frequent label has accuracy {share:.4f} in validation.")
+    print(f"\nLabels: {', '.join(splits.names)}\nModel, tokenizer and all_results.json: {training.output_dir}")
