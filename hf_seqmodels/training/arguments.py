@@ -4,9 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hf_seqmodels.training.optimizers import OPTIMIZERS
+from hf_seqmodels.training.precision import PRECISIONS
 from hf_seqmodels.training.schedules import SCHEDULES
-
-PRECISIONS = ("no", "bf16", "bf16_master")
 
 
 def _option(default: Any, text: str) -> Any:
@@ -37,7 +36,9 @@ class EngineArguments:
     adam_epsilon: float = _option(1e-6, "Added to the root of the second moment.")
     max_grad_norm: float = _option(1.0, "Gradients are scaled down to this norm; 0 leaves them.")
     mixed_precision: str = _option(
-        "no", "no = float32; bf16 = accelerate's autocast; bf16_master = bfloat16 weights with float32 masters."
+        "no",
+        "no = float32; bf16 = accelerate's autocast; bf16_master = bfloat16 weights with float32 masters; "
+        "auto = bf16 where the hardware multiplies it, else float32.",
     )
     gradient_checkpointing: bool = _option(
         False, "Recompute activations in the backward pass: less memory, more time."

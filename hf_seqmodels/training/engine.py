@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, parse_flag_from_env
 from transformers import PreTrainedModel
 
 from hf_seqmodels.data.sampling import BatchStream, Cursor, ResumableLoader, ShardedDataset
@@ -18,7 +18,7 @@ from hf_seqmodels.training.arguments import EngineArguments
 from hf_seqmodels.training.errors import NonFiniteLossError
 from hf_seqmodels.training.flops import measure_gemm_rate
 from hf_seqmodels.training.optimizers import build_optimizer, undecayed_names
-from hf_seqmodels.training.precision import MasterWeights
+from hf_seqmodels.training.precision import MasterWeights, choose_precision
 from hf_seqmodels.training.reporting import Reporter
 from hf_seqmodels.training.schedules import build_schedule
 from hf_seqmodels.training.signals import StopSignals
@@ -111,8 +111,10 @@ class Engine:
         self.args, self.phases = args, phases
         self.count_items, self.count_tokens, self.evaluate = count_items, count_tokens, evaluate
         self.flops_per_token = flops_per_token
+        on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available()
+        self.precision = choose_precision(args.mixed_precision, torch.device("cpu" if on_cpu else "cuda"))
         self.accelerator = Accelerator(
-            mixed_precision="bf16" if args.mixed_precision == "bf16" else "no",
+            mixed_precision="bf16" if self.precision == "bf16" else "no",
             log_with=list(args.report_to) or None,
             project_dir=args.output_dir,
         )
@@ -121,7 +123,7 @@ class Engine:
             model.activation_checkpointing_enable()
         undecayed = undecayed_names(model)
         self.masters: MasterWeights | None = None
-        if args.mixed_precision == "bf16_master":
+        if self.precision == "bf16_master":
             model.to(self.accelerator.device)
             self.masters = MasterWeights(model)
         optimizer = build_optimizer(
@@ -152,7 +154,7 @@ class Engine:
         on_cpu = self.accelerator.device.type == "cpu"
         if on_cpu and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true"):
             raise ValueError("accelerate ignores FSDP on CPUs and would run DDP: launch without --use_fsdp.")
-        if self.args.mixed_precision == "bf16_master" and self.accelerator.distributed_type == DistributedType.FSDP:
+        if self.precision == "bf16_master" and self.accelerator.distributed_type == DistributedType.FSDP:
             raise ValueError(
                 "mixed_precision='bf16_master' does not go with FSDP, which keeps masters itself: use bf16."
             )
@@ -187,7 +189,7 @@ class Engine:
     def _gemm_rate(self) -> float | None:
         if self.flops_per_token is None:
             return None
-        dtype = torch.float32 if self.args.mixed_precision == "no" else torch.bfloat16
+        dtype = torch.float32 if self.precision == "no" else torch.bfloat16
         return measure_gemm_rate(dtype, self.accelerator.device) * self.accelerator.num_processes
 
     def _run_phase(self, signals: StopSignals) -> str | None:

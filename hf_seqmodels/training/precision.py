@@ -2,9 +2,28 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import nn
+
+
+PRECISIONS = ("no", "bf16", "bf16_master", "auto")
+
+
+def choose_precision(wanted: str, device: torch.device) -> str:
+    """`wanted`, or for "auto" what is fast there: "bf16" where the hardware multiplies bfloat16, else "no"."""
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    return "bf16" if device.type == "cpu" and _cpu_multiplies_bfloat16() else "no"
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    """Without AVX512-BF16 or AMX, PyTorch computes bfloat16 products on the CPU, but slower than float32's."""
+    flags = Path("/proc/cpuinfo")
+    return flags.is_file() and any(name in flags.read_text() for name in ("avx512_bf16", "amx_bf16"))
 
 
 class MasterWeights:

@@ -1,0 +1,8 @@
+"""Shows a pretrained SeqBert at work. `python scripts/show_bert.py --model runs/quickstart/bert`."""
+
+import hf_seqmodels  # noqa: F401 - plugs SeqBert into the Auto classes
+from hf_seqmodels.tasks.arguments import parse
+from hf_seqmodels.tasks.show_bert import ShowArguments, main
+
+if __name__ == "__main__":
+    main(*parse((ShowArguments,), description="Reloads a pretrained SeqBert and fills masks with it."))
