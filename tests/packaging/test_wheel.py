@@ -48,9 +48,7 @@ def test_its_metadata(wheel: Path) -> None:
 def test_it_imports_outside_the_source_tree(wheel: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
-    code = (
-        "import hf_seqmodels, hf_seqmodels.tasks.finetune_text; print(hf_seqmodels.__file__, hf_seqmodels.__version__)"
-    )
+    code = "import hf_seqmodels as package, hf_seqmodels.tasks.arguments; print(package.__file__, package.__version__)"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True

@@ -140,7 +140,7 @@ def test_the_best_model_comes_back_whole_from_an_old_checkpoint(tokenizer: Path,
     old_checkpoint(tmp_path / "old", AutoTokenizer.from_pretrained(tokenizer))
     train = two_columns(tmp_path / "train", sentences(40))
     out = tmp_path / "out"
-    # A rate that ruins the model after the first epoch's warm-up, so that best and last differ.
+    # The least accurate epoch counts as best here, so that best and last differ.
     main(
         ["--model_name_or_path", str(tmp_path / "old"), "--train_file", train, "--validation_file", train]
         + ["--output_dir", str(out), "--num_train_epochs", "4", "--save_total_limit", "9", *QUICK]
