@@ -23,6 +23,7 @@ TABLE_BUILDERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": 
 DOCUMENT_FEATURES = Features({"sentences": List(Value("string"))})
 # Part of every cache's name: to be raised when the same text comes to make other documents.
 READING_VERSION = 1
+_LIBRARY_SAYS_EMPTY = "corresponds to no data"
 
 Documents: TypeAlias = Dataset | IterableDataset
 
@@ -82,7 +83,9 @@ def load_documents(source: TextSource, num_proc: int | None = None) -> Documents
             documents = _from_table(_named_dataset(source), source, num_proc)
         else:
             documents = _embedded_documents(source.streaming)
-    except DatasetGenerationError as error:
+    except CorpusError:
+        raise
+    except (DatasetGenerationError, ValueError) as error:
         raise _explained(error, source) from error
     if isinstance(documents, Dataset) and len(documents) == 0:
         raise CorpusError(f"The corpus is empty: {_describe(source)} has no text.")
@@ -127,8 +130,10 @@ def _describe(source: TextSource) -> str:
     return ", ".join(source.files) or source.dataset_name or "the embedded text"
 
 
-def _explained(error: DatasetGenerationError, source: TextSource) -> CorpusError:
-    """The library's general error -> one that names file and line where they can be found."""
+def _explained(error: Exception, source: TextSource) -> CorpusError:
+    """The libraries' general errors -> one that names file and line where they can be found."""
+    if _LIBRARY_SAYS_EMPTY in str(error):
+        return CorpusError(f"The corpus is empty: {_describe(source)} has no text.")
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, CorpusError):

@@ -10,7 +10,7 @@ from .sentences import split_sentences
 _HEADING = re.compile(r'^(?P<title>[^\s].*)\n(?P<line>\*{3,}|={3,}|-{3,}|~{3,}|\^{3,}|"{3,})\n', re.MULTILINE)
 _ENTRY = re.compile(r"(?:class |async |exception )?[\w.]+\(.*")
 _CODE = re.compile(
-    r"::=|>>>|^\s*\.\.\.|^\s*[+|]|\w\(.*\):\s*$|^\s*(?:def|class|import|from|return|print)\b", re.MULTILINE
+    r"::=|>>>|  # |^\s*\.\.\.|^\s*[+|]|\w\(.*\):\s*$|^\s*(?:def|class|import|from|return|print)\b", re.MULTILINE
 )
 _PROSE_END = (".", ":", "!", "?", ".)")
 _MIN_WORDS = 4
@@ -68,7 +68,7 @@ def embedded_text() -> tuple[tuple[str, ...], ...]:
     for name in sorted(topics):
         for section in _sections(topics[name]):
             for sentences in _section_documents(section):
-                new = tuple(sentence for sentence in sentences if sentence not in seen)
+                new = tuple(sentence for sentence in dict.fromkeys(sentences) if sentence not in seen)
                 seen.update(new)
                 if len(new) >= _MIN_SENTENCES:
                     documents[new] = None

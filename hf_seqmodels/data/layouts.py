@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from .sentences import split_sentences
 
@@ -39,9 +40,10 @@ class Layout:
 
 
 def _is_wrapped(lines: Sequence[str]) -> bool:
-    """Whether sentences run over line ends: most lines are short and don't end a sentence."""
-    open_lines = sum(_SENTENCE_END.search(line) is None for line in lines)
-    return bool(lines) and open_lines > _WRAPPED_SHARE * len(lines) and max(map(len, lines)) <= _WRAPPED_WIDTH
+    """Whether sentences run over line ends: lines are short, and most that have a line behind don't end a sentence."""
+    inner = [line for line, following in pairwise(lines) if line and following]
+    open_lines = sum(_SENTENCE_END.search(line) is None for line in inner)
+    return open_lines > _WRAPPED_SHARE * len(inner) and max(map(len, lines)) <= _WRAPPED_WIDTH
 
 
 def recognise_layout(sample: Sequence[str], text_format: str = "auto") -> Layout:
@@ -68,7 +70,7 @@ def recognise_layout(sample: Sequence[str], text_format: str = "auto") -> Layout
             return Layout("sentences")
     body = "\n".join(lines).strip("\n")
     boundary = "title" if titles else "two blank" if "\n\n\n" in body else "blank"
-    return Layout("raw", boundary, _is_wrapped([line for line in full if not _HEADING.fullmatch(line)]))
+    return Layout("raw", boundary, _is_wrapped(["" if _HEADING.fullmatch(line) else line for line in lines]))
 
 
 def _paragraph_sentences(lines: list[str], layout: Layout) -> list[str]:
@@ -120,5 +122,5 @@ def sentences_of_text(text: str) -> list[str]:
     lines = text.splitlines()
     if len(lines) < 2:
         return split_sentences(text)
-    layout = Layout("raw", "blank", _is_wrapped([line.strip() for line in lines if line.strip()]))
+    layout = Layout("raw", "blank", _is_wrapped([line.strip() for line in lines]))
     return [sentence for document in documents_from_lines(lines, layout) for sentence in document]

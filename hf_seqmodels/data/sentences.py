@@ -22,11 +22,11 @@ def _ends_sentence(before: str, mark: str, after: str) -> bool:
         return not following
     if mark != "." or before[-1:].isspace() or not before:
         return True  # a full stop that stands alone, as in tokenised text, belongs to no abbreviation
-    word = before.rsplit(None, 1)[-1].lstrip(_OPENING).lower()
-    if word in _BEFORE_NUMBERS and following[0].isdigit():
+    word = before.rsplit(None, 1)[-1].lstrip(_OPENING)
+    if word.lower() in _BEFORE_NUMBERS and following[0].isdigit():
         return False
-    initial = len(word) == 1 and word.isalpha()
-    return not (initial or word in _ABBREVIATIONS or re.fullmatch(r"(?:\w\.)+\w", word))
+    initial = len(word) == 1 and word.isupper()
+    return not (initial or word.lower() in _ABBREVIATIONS or re.fullmatch(r"(?:\w\.)+\w", word))
 
 
 def split_sentences(text: str) -> list[str]:

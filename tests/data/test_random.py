@@ -15,13 +15,17 @@ def test_same_integers_give_the_same_stream() -> None:
 
 
 def test_stream_is_the_same_in_another_process() -> None:
-    code = "from hf_seqmodels.data.random import generator; print(generator(7, 'mask', 1, 2, 3).integers(10**9, size=4))"
+    code = (
+        "from hf_seqmodels.data.random import generator; print(generator(7, 'mask', 1, 2, 3).integers(10**9, size=4))"
+    )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == str(generator(7, "mask", 1, 2, 3).integers(10**9, size=4))
 
 
 def test_every_seed_purpose_and_counter_has_its_own_stream() -> None:
-    names = [(s, p, *c) for s in (0, 1) for p in ("mask", "pairs") for c in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]]
+    names = [
+        (s, p, *c) for s in (0, 1) for p in ("mask", "pairs") for c in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
+    ]
     draws = {generator(*name).integers(2**63) for name in names}
     assert len(draws) == len(names)
 
