@@ -1,5 +1,6 @@
 """Which examples make up which batch: a stateless, endless stream, and a loader that knows where it stands in it."""
 
+import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -154,9 +155,13 @@ class _ProcessSampler(Sampler[list[Key]]):
                 round_of_batches = []
 
 
-def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C reaches the whole process group, but only the training loop decides when to stop."""
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    """Ctrl-C, `timeout` and job managers signal the whole process group, but the training loop decides when to stop.
+
+    The worker still dies of SIGTERM sent to itself, by which PyTorch ends workers that hang.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.setpgrp()
 
 
 class ResumableLoader:
@@ -184,7 +189,7 @@ class ResumableLoader:
             batch_sampler=self.sampler,
             collate_fn=collate,
             num_workers=num_workers,
-            worker_init_fn=_ignore_interrupts if num_workers else None,
+            worker_init_fn=_leave_signals_to_the_trainer if num_workers else None,
             # The loader draws a seed when it starts; with a generator of its own the global state stays untouched.
             generator=torch.Generator().manual_seed(0),
         )

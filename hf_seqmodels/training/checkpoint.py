@@ -34,7 +34,7 @@ def aside_path(output_dir: Path, step: int) -> Path:
 def list_checkpoints(output_dir: Path) -> list[Path]:
     """Checkpoints of `output_dir`, oldest first."""
     found = [path for path in output_dir.glob("checkpoint-*") if path.is_dir() and _NAME.fullmatch(path.name)]
-    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+    return sorted(found, key=_step)
 
 
 def remove_unfinished(output_dir: Path) -> None:
@@ -54,8 +54,7 @@ def finish_checkpoint(aside: Path, final: Path) -> None:
     (aside / MANIFEST).write_text(json.dumps(files, indent=2), encoding="utf-8")
     for path in [*aside.rglob("*"), aside]:
         _flush(path)
-    if final.exists():
-        shutil.rmtree(final)
+    _remove(final)
     aside.rename(final)
     _flush(final.parent)
 
@@ -112,11 +111,27 @@ def find_checkpoint(output_dir: Path, wanted: str) -> Path | None:
     return None
 
 
-def rotate(output_dir: Path, limit: int | None) -> None:
-    """Removes the oldest checkpoints beyond `limit`."""
+def rotate(output_dir: Path, newest: Path, limit: int | None) -> None:
+    """Keeps `newest` and the `limit` - 1 before it.
+
+    Later ones stay and don't count: they are damaged, or of a run that this one branched off from.
+    """
     if limit is not None:
-        for path in list_checkpoints(output_dir)[:-limit]:
-            shutil.rmtree(path)
+        upto = [path for path in list_checkpoints(output_dir) if _step(path) <= _step(newest)]
+        for path in upto[:-limit]:
+            _remove(path)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.rpartition("-")[2])
+
+
+def _remove(path: Path) -> None:
+    """Takes a checkpoint out of sight before its files go, so that a kill leaves none that is half there."""
+    if path.exists():
+        hidden = path.with_name(f"{_ASIDE}removed-{path.name}")
+        path.rename(hidden)
+        shutil.rmtree(hidden)
 
 
 def _sha256(path: Path) -> str:

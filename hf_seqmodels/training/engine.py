@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, parse_flag_from_env
+from accelerate.utils import DistributedType, GradientAccumulationPlugin, parse_flag_from_env
 from transformers import PreTrainedModel
 
 from hf_seqmodels.data.sampling import BatchStream, Cursor, ResumableLoader, ShardedDataset
-from hf_seqmodels.training import checkpoint, rng
+from hf_seqmodels.training import rng
 from hf_seqmodels.training.arguments import EngineArguments
-from hf_seqmodels.training.errors import NonFiniteLossError
+from hf_seqmodels.training.errors import CheckpointError, NonFiniteLossError
 from hf_seqmodels.training.flops import measure_gemm_rate
 from hf_seqmodels.training.optimizers import build_optimizer, undecayed_names
 from hf_seqmodels.training.precision import MasterWeights, choose_precision
@@ -106,6 +106,9 @@ class Engine:
         processing_class: Any = None,
         flops_per_token: float | None = None,
     ):
+        for phase in phases:
+            if phase.steps < 1:
+                raise ValueError(f"Phase {phase.name!r}: steps={phase.steps} must be at least 1.")
         if sum(phase.steps for phase in phases) != args.max_steps:
             raise ValueError(f"The phases' steps {[p.steps for p in phases]} do not add up to {args.max_steps}.")
         self.args, self.phases = args, phases
@@ -117,6 +120,8 @@ class Engine:
             mixed_precision="bf16" if self.precision == "bf16" else "no",
             log_with=list(args.report_to) or None,
             project_dir=args.output_dir,
+            # Losses are divided here already; `accelerate launch --gradient_accumulation_steps` would divide again.
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         )
         self._check_setup()
         if args.gradient_checkpointing:
@@ -149,6 +154,8 @@ class Engine:
         # Dropout differs between processes; the state is the same however much was drawn before.
         torch.manual_seed(args.seed + self.accelerator.process_index)
         self.state = RunState() if resume_from is None else self.storage.load(resume_from)
+        self._check_phase()
+        self._enter_due_phase()
 
     def _check_setup(self) -> None:
         on_cpu = self.accelerator.device.type == "cpu"
@@ -158,6 +165,29 @@ class Engine:
             raise ValueError(
                 "mixed_precision='bf16_master' does not go with FSDP, which keeps masters itself: use bf16."
             )
+
+    def _check_phase(self) -> None:
+        index, step = self.state.phase, self.state.step
+        if index >= len(self.phases) or not self._phase_end(index) - self.phases[index].steps <= step:
+            raise CheckpointError(
+                f"The checkpoint was saved at step {step} in phase {index + 1}, but this run's phases have the steps "
+                f"{[phase.steps for phase in self.phases]}: resume with the phases that it was trained with."
+            )
+        if step > self._phase_end(index):
+            raise CheckpointError(
+                f"The checkpoint was saved at step {step} of phase {index + 1}, which ends at "
+                f"{self._phase_end(index)} in this run: it is trained beyond that already."
+            )
+
+    def _phase_end(self, index: int) -> int:
+        """The last step of a phase."""
+        return sum(phase.steps for phase in self.phases[: index + 1])
+
+    def _enter_due_phase(self) -> None:
+        if self.state.step == self._phase_end(self.state.phase) and self.state.phase + 1 < len(self.phases):
+            # The next phase goes on to the next epoch, so it meets the data in a new order.
+            self.state.phase += 1
+            self.state.cursor = Cursor(self.state.cursor.epoch + 1)
 
     def train(self) -> TrainResult:
         """Trains from where the run stands to its end, or until SIGTERM or SIGINT.
@@ -195,7 +225,7 @@ class Engine:
     def _run_phase(self, signals: StopSignals) -> str | None:
         """The rest of the current phase; the name of the signal that ended it early."""
         phase = self.phases[self.state.phase]
-        end = sum(earlier.steps for earlier in self.phases[: self.state.phase + 1])
+        end = self._phase_end(self.state.phase)
         stream = BatchStream(phase.dataset, self.args.seed, phase.batch_size, phase.token_budget)
         loader = ResumableLoader(
             stream,
@@ -208,11 +238,8 @@ class Engine:
         batches = iter(loader)
         self.model.train()
         while self.state.step < end:
-            stop = self._step(batches, signals.received is not None, phase.name)
-            if self.state.step == end and self.state.phase + 1 < len(self.phases):
-                # The next phase goes on to the next epoch, so it meets the data in a new order.
-                self.state.phase += 1
-                self.state.cursor = Cursor(self.state.cursor.epoch + 1)
+            stop = self._step(batches, signals, phase.name)
+            self._enter_due_phase()
             self._after_step()
             if stop and self.state.step < self.args.max_steps:
                 path = self.storage.save_checkpoint(self.state)
@@ -224,7 +251,7 @@ class Engine:
                 return name
         return None
 
-    def _step(self, batches: Iterator[tuple[Batch, Cursor]], stop_here: bool, phase: str) -> bool:
+    def _step(self, batches: Iterator[tuple[Batch, Cursor]], signals: StopSignals, phase: str) -> bool:
         """One optimiser step; whether some process was asked to stop."""
         micro_batches, tokens, totals = [], 0, dict[str, int]()
         for _ in range(self.args.gradient_accumulation_steps):
@@ -234,9 +261,10 @@ class Engine:
             for name, count in self.count_items(batch).items():
                 totals[name] = totals.get(name, 0) + count
         names = list(totals)
-        tokens, stops, *counts = self._sum([tokens, int(stop_here), *totals.values()])
+        tokens, *counts = self._sum([tokens, *totals.values()])
         losses = self._backward(micro_batches, dict(zip(names, counts)))
-        loss, *parts = self._sum(list(losses.values()))
+        # Asked as late as the processes still talk to each other, so that a signal ends the step it falls in.
+        stops, loss, *parts = self._sum([int(signals.received is not None), *losses.values()])
         norm = self._clip()
         if not (torch.isfinite(torch.tensor(loss)) and torch.isfinite(norm)):
             raise NonFiniteLossError(
@@ -331,8 +359,7 @@ class Engine:
             self.metrics = {name[5:]: value for name, value in last.items() if name.startswith("eval_")}
             if not self.metrics or last["step"] != self.state.step:
                 self._evaluate()
-        if not checkpoint.checkpoint_path(Path(self.args.output_dir), self.state.step).is_dir():
-            self.storage.save_checkpoint(self.state)
+        self.storage.save_checkpoint(self.state)
         self.storage.save_final()
         self.reporter.say(f"Model, checkpoints and training_state.json are in {Path(self.args.output_dir).resolve()}.")
 

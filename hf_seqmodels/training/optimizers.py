@@ -54,5 +54,6 @@ def build_optimizer(
             from pytorch_optimizer import Lamb
         except ImportError as error:
             raise ValueError("optim='lamb' needs the extra: pip install 'hf_seqmodels[lamb]'.") from error
-        return Lamb(groups, lr=learning_rate, betas=betas, eps=epsilon)
+        # The paper's trust ratio covers the decay; the package would by default decay outside it.
+        return Lamb(groups, lr=learning_rate, betas=betas, eps=epsilon, weight_decouple=False)
     raise ValueError(f"optim={name!r} is not known; choose one of {', '.join(OPTIMIZERS)}.")

@@ -5,12 +5,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from transformers import PreTrainedModel
 
 from hf_seqmodels.data.sampling import Cursor
 from hf_seqmodels.training.errors import CheckpointError
 
 _FILE = "training_state.json"
+
+# Configuration entries that saving or loading itself changes.
+_BOOKKEEPING = frozenset({"architectures", "auto_map", "dtype", "transformers_version", "_name_or_path"})
 
 
 @dataclass
@@ -33,13 +36,13 @@ class RunState:
     window: dict[str, float] = field(default_factory=dict)
     window_steps: int = 0
 
-    def save(self, folder: Path, model: nn.Module, num_processes: int) -> None:
+    def save(self, folder: Path, model: PreTrainedModel, num_processes: int) -> None:
         """Writes the state and what identifies the run that it belongs to."""
         values = {**asdict(self), "num_processes": num_processes, "model": fingerprint(model)}
         (folder / _FILE).write_text(json.dumps(values, indent=1), encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path, model: nn.Module, num_processes: int) -> "RunState":
+    def load(cls, folder: Path, model: PreTrainedModel, num_processes: int) -> "RunState":
         """Reads the state that `save` wrote.
 
         Raises:
@@ -56,15 +59,23 @@ class RunState:
         return cls(**{**values, "cursor": Cursor.from_dict(values["cursor"])})
 
 
-def fingerprint(model: nn.Module) -> dict[str, Any]:
-    """Class and parameter shapes of a model, for JSON."""
+def fingerprint(model: PreTrainedModel) -> dict[str, Any]:
+    """Class, configuration and parameter shapes of a model, for JSON."""
     shapes = {name: list(parameter.shape) for name, parameter in model.named_parameters()}
-    return {"class": type(model).__name__, "shapes": shapes}
+    config = json.loads(model.config.to_json_string(use_diff=False))
+    config = {name: value for name, value in config.items() if name not in _BOOKKEEPING}
+    return {"class": type(model).__name__, "config": config, "shapes": shapes}
 
 
 def _compare(saved: dict[str, Any], own: dict[str, Any], folder: Path) -> None:
     if saved["class"] != own["class"]:
         raise CheckpointError(f"{folder} is a checkpoint of {saved['class']}, not of {own['class']}.")
+    for name in sorted(set(saved["config"]) | set(own["config"])):
+        there, here = saved["config"].get(name), own["config"].get(name)
+        if there != here:
+            raise CheckpointError(
+                f"{folder} is another model's checkpoint: config.{name} is {there!r} there and {here!r} here."
+            )
     for name in sorted(set(saved["shapes"]) | set(own["shapes"])):
         there, here = saved["shapes"].get(name), own["shapes"].get(name)
         if there != here:

@@ -1,12 +1,14 @@
 """Saving and loading what a run needs to go on: weights, optimiser, random state, position."""
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -23,6 +25,9 @@ from hf_seqmodels.training.precision import MasterWeights
 from hf_seqmodels.training.state import RunState
 
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+
+# How a full disk shows: Python's own files, safetensors' and torch.save's.
+_WRITE_ERRORS = (OSError, SafetensorError, RuntimeError)
 
 
 class RunStorage:
@@ -50,18 +55,23 @@ class RunStorage:
         self.optimizer, self.masters, self.processing_class = optimizer, masters, processing_class
         self.sharded = accelerator.distributed_type == DistributedType.FSDP
         self.folder = Path(args.output_dir)
+        self._saved: int | None = None  # step of the last checkpoint in `folder` that is known to be whole
 
     def save_checkpoint(self, state: RunState) -> Path:
         """Writes `checkpoint-<step>`, every process its random state, and removes checkpoints beyond the limit.
+
+        Does nothing if this run has just saved that step or resumed from it.
 
         Raises:
             CheckpointError: on every process, if one cannot write; earlier checkpoints are untouched.
         """
         aside = checkpoint.aside_path(self.folder, state.step)
         final = checkpoint.checkpoint_path(self.folder, state.step)
+        if self._saved == state.step:
+            return final
         optimizer_state = self._optimizer_state()
         weights = self.accelerator.get_state_dict(self.model) if self.sharded else None
-        failure: OSError | None = None
+        failure: Exception | None = None
         try:
             aside.mkdir(parents=True, exist_ok=True)
             rng.save(aside, self.accelerator.process_index)
@@ -69,20 +79,21 @@ class RunStorage:
                 self._save_model(aside, weights)
                 torch.save(optimizer_state, aside / "optimizer.pt")
                 state.save(aside, self.model, self.accelerator.num_processes)
-        except OSError as error:
+        except _WRITE_ERRORS as error:
             failure = error
         # Every process must have written its part, and all must agree that it worked, before the folder counts.
         self._agree(failure, aside, final)
         try:
             if self.accelerator.is_main_process:
                 checkpoint.finish_checkpoint(aside, final)
-                checkpoint.rotate(self.folder, self.args.save_total_limit)
+                checkpoint.rotate(self.folder, final, self.args.save_total_limit)
         except OSError as error:
             failure = error
         self._agree(failure, aside, final)
+        self._saved = state.step
         return final
 
-    def _agree(self, failure: OSError | None, aside: Path, final: Path) -> None:
+    def _agree(self, failure: Exception | None, aside: Path, final: Path) -> None:
         failures = torch.tensor(int(failure is not None), device=self.accelerator.device)
         if self.accelerator.num_processes > 1:
             failures = self.accelerator.reduce(failures, "sum")
@@ -97,25 +108,21 @@ class RunStorage:
             return get_optimizer_state_dict(self.model, self.optimizer, options=_WHOLE)
         return self.optimizer.state_dict()
 
-    def _save_model(self, folder: Path, weights: dict[str, torch.Tensor] | None) -> None:
-        if self.masters is not None:
-            with self.masters.full_precision():
-                self.model.save_pretrained(folder)
-        else:
-            self.model.save_pretrained(folder, state_dict=weights)
+    def _save_model(self, folder: Path, weights: dict[str, torch.Tensor] | None, **push: Any) -> None:
+        with self.masters.full_precision() if self.masters is not None else nullcontext():
+            self.model.save_pretrained(folder, state_dict=weights, **push)
         if self.processing_class is not None:
-            self.processing_class.save_pretrained(folder)
+            self.processing_class.save_pretrained(folder, **push)
 
     def save_final(self) -> None:
         """Puts the trained model into the output folder itself, and pushes it if asked to."""
         weights = self.accelerator.get_state_dict(self.model) if self.sharded else None
         if self.accelerator.is_main_process:
-            self._save_model(self.folder, weights)
+            push: dict[str, Any] = {}
             if self.args.push_to_hub:
-                repository = self.args.hub_model_id or self.folder.resolve().name
-                self.model.push_to_hub(repository)
-                if self.processing_class is not None:
-                    self.processing_class.push_to_hub(repository)
+                # Pushed while it is saved: `model.push_to_hub` would take rounded weights, or one process's shards.
+                push = {"push_to_hub": True, "repo_id": self.args.hub_model_id or self.folder.resolve().name}
+            self._save_model(self.folder, weights, **push)
         self.accelerator.wait_for_everyone()
 
     def load(self, path: Path) -> RunState:
@@ -141,6 +148,8 @@ class RunStorage:
                 self._load_weights(weights, path)
             self.optimizer.load_state_dict(optimizer_state)
         rng.load(path, self.accelerator.process_index)
+        if path.resolve() == checkpoint.checkpoint_path(self.folder, state.step).resolve():
+            self._saved = state.step
         return state
 
     def _load_weights(self, weights: dict[str, torch.Tensor], path: Path) -> None:

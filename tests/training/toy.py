@@ -178,7 +178,7 @@ def run_in_process(toy: ToyRun) -> int:
 
 
 def run_in_two_processes(toy: ToyRun) -> list[int]:
-    """Trains in two processes that talk through gloo, as `torchrun --nproc_per_node 2` starts them; their exit codes."""
+    """Trains in two processes over gloo, as `torchrun --nproc_per_node 2` starts them; their exit codes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -186,10 +186,11 @@ def run_in_two_processes(toy: ToyRun) -> list[int]:
     processes = [context.Process(target=_run_rank, args=(toy, rank, port)) for rank in range(2)]
     for process in processes:
         process.start()
-    # When one is killed, the other waits for it in vain.
-    multiprocessing.connection.wait([process.sentinel for process in processes])
+    (first, *_) = multiprocessing.connection.wait([process.sentinel for process in processes])
+    failed = any(process.sentinel == first and process.exitcode != 0 for process in processes)
     for process in processes:
-        process.join(timeout=20 if processes[0].exitcode == processes[1].exitcode == 0 else 5)
+        # When one is killed, the other waits for it in vain; else it only needs its time, on a busy machine too.
+        process.join(timeout=5 if failed else 60)
         process.kill()
         process.join()
     return [process.exitcode or 0 for process in processes]
