@@ -122,11 +122,15 @@ class SeqBertConfig(PreTrainedConfig):
             )
 
     def validate_rates(self) -> None:
-        """Dropout rates lie in [0, 1)."""
+        """Dropout rates lie in [0, 1); the scales of initialisation and normalisation make sense."""
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise ValueError(f"{name}={value} must lie in [0, 1).")
+        if self.layer_norm_eps <= 0:
+            raise ValueError(f"layer_norm_eps={self.layer_norm_eps} must be positive.")
+        if self.initializer_range < 0:
+            raise ValueError(f"initializer_range={self.initializer_range} must not be negative.")
 
     def validate_names(self) -> None:
         """The activation is one that transformers knows, and the padding id is in the vocabulary."""

@@ -43,17 +43,11 @@ class EncoderInputs:
         Raises:
             ValueError: naming the argument, its value and what is allowed.
         """
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("Exactly one of input_ids and inputs_embeds must be given.")
-        given = input_ids if input_ids is not None else inputs_embeds
-        assert given is not None
-        if given.dim() != (2 if input_ids is not None else 3):
-            raise ValueError(
-                f"input_ids must be (batch, seq_len), inputs_embeds (batch, seq_len, hidden); got {tuple(given.shape)}."
-            )
+        given = _check_given(config, input_ids, inputs_embeds)
         batch_size, seq_len = given.shape[:2]
-        if seq_len == 0:
-            raise ValueError("The input has no tokens: seq_len=0; each row needs at least one token.")
+        _check_shape("token_type_ids", token_type_ids, (batch_size, seq_len))
+        if position_ids is not None and position_ids.shape[0] != 1:
+            _check_shape("position_ids", position_ids, (batch_size, seq_len))
         segments = None
         if cu_seq_lens is not None:
             if batch_size != 1 or attention_mask is not None:
@@ -120,6 +114,31 @@ class EncoderInputs:
         )
 
 
+def _check_given(
+    config: SeqBertConfig, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None
+) -> torch.Tensor:
+    """Ids or embeddings, whichever were given, if their shape is right."""
+    if input_ids is not None and inputs_embeds is None:
+        given, form = input_ids, "input_ids must be (batch, seq_len)"
+    elif inputs_embeds is not None and input_ids is None:
+        given, form = inputs_embeds, f"inputs_embeds must be (batch, seq_len, hidden_size={config.hidden_size})"
+    else:
+        raise ValueError("Exactly one of input_ids and inputs_embeds must be given.")
+    fits = given.dim() == 2 if input_ids is not None else given.dim() == 3 and given.shape[-1] == config.hidden_size
+    if not fits:
+        raise ValueError(f"{form}; got {tuple(given.shape)}.")
+    if 0 in given.shape:
+        raise ValueError(
+            f"The input is empty: batch={given.shape[0]}, seq_len={given.shape[1]}; each row needs at least one token."
+        )
+    return given
+
+
+def _check_shape(name: str, values: torch.Tensor | None, shape: tuple[int, int]) -> None:
+    if values is not None and values.shape != shape:
+        raise ValueError(f"{name} of shape {tuple(values.shape)} does not fit the input {shape}.")
+
+
 def _default_positions(
     given: torch.Tensor, attention_mask: torch.Tensor | None, segments: Segments | None
 ) -> torch.Tensor:
@@ -138,6 +157,8 @@ def _default_positions(
 
 def _check_ids(name: str, ids: torch.Tensor | None, limit_name: str, limit: int) -> None:
     """Only CPU tensors are looked at: a look at an accelerator's tensor would make every step wait for the device."""
+    if ids is not None and ids.dtype not in (torch.int64, torch.int32):
+        raise ValueError(f"{name} must hold int64 or int32, not {ids.dtype}.")
     if ids is None or ids.device.type != "cpu" or torch.compiler.is_compiling():
         return
     low, high = torch.aminmax(ids)
@@ -149,10 +170,7 @@ def _check_ids(name: str, ids: torch.Tensor | None, limit_name: str, limit: int)
 def _check_mask(attention_mask: torch.Tensor | None, batch_size: int, seq_len: int) -> None:
     if attention_mask is None or attention_mask.dim() == 4:
         return
-    if attention_mask.shape != (batch_size, seq_len):
-        raise ValueError(
-            f"attention_mask of shape {tuple(attention_mask.shape)} does not fit the input ({batch_size}, {seq_len})."
-        )
+    _check_shape("attention_mask", attention_mask, (batch_size, seq_len))
     if attention_mask.device.type == "cpu" and not torch.compiler.is_compiling():
         empty = (attention_mask == 0).all(-1)
         if empty.any():

@@ -5,16 +5,21 @@ passes it). With it, the loss is the sum over this micro-batch divided by that n
 equal those of one big batch whatever the micro-batches' own counts. Without it, the loss is the mean.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
 IGNORE_INDEX = -100
 
+# As transformers names them.
+PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
+
 Count = int | torch.Tensor | None
 
 
-def _divide(total: torch.Tensor, num_items: Count, own_items: torch.Tensor | int) -> torch.Tensor:
-    """`total` over the step's items, or over this batch's own; nothing to predict is a zero loss, not 0 / 0."""
+def divide(total: torch.Tensor, num_items: Count, own_items: torch.Tensor | int) -> torch.Tensor:
+    """`total` over the step's items, or over this batch's own; nothing to predict gives zero, not 0 / 0."""
     if num_items is None:
         num_items = own_items
     if isinstance(num_items, torch.Tensor):
@@ -42,7 +47,7 @@ def token_cross_entropy(
     total = nn.functional.cross_entropy(
         logits, labels, ignore_index=IGNORE_INDEX, reduction="sum", label_smoothing=label_smoothing
     )
-    return _divide(total, num_items_in_batch, (labels != IGNORE_INDEX).sum())
+    return divide(total, num_items_in_batch, (labels != IGNORE_INDEX).sum())
 
 
 def sequence_classification_loss(
@@ -68,8 +73,10 @@ def sequence_classification_loss(
             problem_type = (
                 "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
             )
+    if problem_type not in PROBLEM_TYPES:
+        raise ValueError(f"problem_type={problem_type!r} is not known; choose one of {', '.join(PROBLEM_TYPES)}.")
     if problem_type == "single_label_classification":
-        check_labels(labels, num_labels)
+        check_labels(labels, num_labels, logits.shape[:-1])
         return token_cross_entropy(logits, labels, num_items_in_batch)
     if labels.numel() != logits.numel():
         raise ValueError(f"labels of shape {tuple(labels.shape)} do not fit logits of shape {tuple(logits.shape)}.")
@@ -77,24 +84,22 @@ def sequence_classification_loss(
     labels = labels.reshape(logits.shape).to(logits)
     if problem_type == "regression":
         total = nn.functional.mse_loss(logits, labels, reduction="sum")
-    elif problem_type == "multi_label_classification":
-        total = nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
     else:
-        raise ValueError(
-            f"problem_type={problem_type!r} is not known; choose 'regression', 'single_label_classification' or "
-            "'multi_label_classification'."
-        )
-    return _divide(total, num_items_in_batch, labels.numel())
+        total = nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+    return divide(total, num_items_in_batch, labels.numel())
 
 
-def check_labels(labels: torch.Tensor, num_labels: int, name: str = "labels") -> None:
+def check_labels(labels: torch.Tensor, num_labels: int, shape: Sequence[int], name: str = "labels") -> None:
     """Refuses class ids outside `[0, num_labels)` (-100 is "no label") before a kernel trips over them.
 
-    Only CPU tensors are looked at: a look at an accelerator's tensor would make every step wait for the device.
+    `shape` is that of what is labelled; for one dimension `(n,)`, `(n, 1)` will do as well. The values are looked at
+    on the CPU only: a look at an accelerator's tensor would make every step wait for the device.
 
     Raises:
-        ValueError: naming the value.
+        ValueError: naming the value or the shapes.
     """
+    if tuple(shape) not in (tuple(labels.shape), (labels.numel(),)):
+        raise ValueError(f"{name} of shape {tuple(labels.shape)} do not fit; {tuple(shape)} is expected.")
     if labels.device.type != "cpu" or labels.numel() == 0 or torch.compiler.is_compiling():
         return
     wrong = (labels != IGNORE_INDEX) & ((labels < 0) | (labels >= num_labels))
@@ -102,4 +107,4 @@ def check_labels(labels: torch.Tensor, num_labels: int, name: str = "labels") ->
         raise ValueError(f"{name} holds {labels[wrong][0].item()}, outside [0, {num_labels}) (-100 means no label).")
 
 
-__all__ = ["IGNORE_INDEX", "Count", "check_labels", "sequence_classification_loss", "token_cross_entropy"]
+__all__ = ["IGNORE_INDEX", "Count", "check_labels", "divide", "sequence_classification_loss", "token_cross_entropy"]

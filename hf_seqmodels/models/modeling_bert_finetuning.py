@@ -24,6 +24,12 @@ def _classifier_dropout(config: SeqBertConfig) -> Dropout:
     return Dropout(config.hidden_dropout_prob if rate is None else rate)
 
 
+def _classifier(config: SeqBertConfig) -> nn.Linear:
+    if not config.id2label:
+        raise ValueError(f"id2label={config.id2label}: a classifier needs num_labels of at least 1.")
+    return nn.Linear(config.hidden_size, len(config.id2label))
+
+
 class SeqBertForSequenceClassification(SeqBertPreTrainedModel):
     """A label (or a value) for the whole sequence or pair, from the pooled [CLS]."""
 
@@ -31,7 +37,7 @@ class SeqBertForSequenceClassification(SeqBertPreTrainedModel):
         super().__init__(config)
         self.bert = SeqBertModel(config)
         self.dropout = _classifier_dropout(config)
-        self.classifier = nn.Linear(config.hidden_size, len(config.id2label))
+        self.classifier = _classifier(config)
         self.post_init()
 
     @can_return_tuple
@@ -69,7 +75,7 @@ class SeqBertForTokenClassification(SeqBertPreTrainedModel):
         super().__init__(config)
         self.bert = SeqBertModel(config, add_pooling_layer=False)
         self.dropout = _classifier_dropout(config)
-        self.classifier = nn.Linear(config.hidden_size, len(config.id2label))
+        self.classifier = _classifier(config)
         self.post_init()
 
     @can_return_tuple
@@ -92,7 +98,7 @@ class SeqBertForTokenClassification(SeqBertPreTrainedModel):
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
         loss = None
         if labels is not None:
-            check_labels(labels, logits.shape[-1])
+            check_labels(labels, logits.shape[-1], logits.shape[:-1])
             loss = token_cross_entropy(logits, labels, num_items_in_batch)
         return TokenClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
@@ -125,18 +131,18 @@ class SeqBertForQuestionAnswering(SeqBertPreTrainedModel):
     ) -> QuestionAnsweringModelOutput:
         """Inputs as in `SeqBertModel.forward`; `start_positions` and `end_positions` `(batch,)`.
 
-        A position beyond the sequence (an answer lost to truncation) is left out of the loss, which is the mean over
-        the batch. Returns `start_logits` and `end_logits` `(batch, seq_len)`.
+        A position beyond the row's own tokens (an answer lost to truncation) is left out of the loss, and padding is
+        no candidate for one. The loss is the mean over the batch. Returns `start_logits` and `end_logits`
+        `(batch, seq_len)`.
         """
         outputs = self.bert(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
         start_logits, end_logits = self.qa_outputs(outputs.last_hidden_state).unbind(-1)
+        if (start_positions is None) != (end_positions is None):
+            raise ValueError("start_positions and end_positions must be given together, or neither.")
         loss = None
         if start_positions is not None and end_positions is not None:
-            seq_len = start_logits.shape[1]
-            start_loss, end_loss = (
-                token_cross_entropy(logits, positions.masked_fill(positions >= seq_len, IGNORE_INDEX).view(-1))
-                for logits, positions in ((start_logits, start_positions), (end_logits, end_positions))
-            )
+            start_loss = _position_loss(start_logits, start_positions, attention_mask, "start_positions")
+            end_loss = _position_loss(end_logits, end_positions, attention_mask, "end_positions")
             loss = (start_loss + end_loss) / 2
         return QuestionAnsweringModelOutput(
             loss=loss,
@@ -145,6 +151,23 @@ class SeqBertForQuestionAnswering(SeqBertPreTrainedModel):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+
+def _position_loss(
+    logits: torch.Tensor, positions: torch.Tensor, attention_mask: torch.Tensor | None, name: str
+) -> torch.Tensor:
+    """Cross-entropy of `positions` `(batch,)` under `logits` `(batch, seq_len)`, over each row's real tokens only."""
+    seq_len = logits.shape[1]
+    positions = positions.view(-1)
+    positions = positions.masked_fill(positions >= seq_len, IGNORE_INDEX)
+    check_labels(positions, seq_len, logits.shape[:1], name)
+    if attention_mask is not None and attention_mask.dim() == 2:
+        # Else the loss of a row would depend on how far the others of its batch make it be padded.
+        padding = attention_mask == 0
+        on_padding = padding.gather(1, positions.clamp(min=0)[:, None])[:, 0]
+        positions = positions.masked_fill(on_padding, IGNORE_INDEX)
+        logits = logits.masked_fill(padding, torch.finfo(logits.dtype).min)
+    return token_cross_entropy(logits, positions)
 
 
 class SeqBertForMultipleChoice(SeqBertPreTrainedModel):
@@ -188,7 +211,7 @@ class SeqBertForMultipleChoice(SeqBertPreTrainedModel):
         logits = self.classifier(self.dropout(outputs.pooler_output)).view(-1, num_choices)
         loss = None
         if labels is not None:
-            check_labels(labels, num_choices)
+            check_labels(labels, num_choices, logits.shape[:1])
             loss = token_cross_entropy(logits, labels, num_items_in_batch)
         return MultipleChoiceModelOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions

@@ -1,6 +1,5 @@
 """SeqBert's pretraining heads: masked language model, next sentence prediction, and both (Devlin et al. 2018, 3.1)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +10,19 @@ from transformers.modeling_outputs import MaskedLMOutput, ModelOutput, NextSente
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_bert import SeqBertConfig
-from .losses import IGNORE_INDEX, Count, check_labels, token_cross_entropy
+from .inputs_bert import EncoderInputs
+from .losses import IGNORE_INDEX, Count, check_labels, divide, token_cross_entropy
 from .modeling_bert import SeqBertModel, SeqBertPreTrainedModel
+
+# What of the arguments of a forward says which tokens there are.
+_ENCODER_ARGUMENTS = (
+    "input_ids",
+    "attention_mask",
+    "token_type_ids",
+    "position_ids",
+    "inputs_embeds",
+    "cu_seq_lens",
+)
 
 
 class SeqBertTransform(nn.Module):
@@ -104,7 +114,7 @@ class SeqBertMaskedLMBase(SeqBertPreTrainedModel):
         config says so): `(num_masked, vocab_size)` and labels `(num_masked,)`.
         """
         if labels is not None:
-            labels = self._visible_labels(labels, inputs.get("attention_mask"))
+            labels = self._visible_labels(labels, inputs)
         if sparse_prediction is None:
             sparse_prediction = self.training and self.config.sparse_prediction
         if labels is None or not sparse_prediction:
@@ -115,16 +125,20 @@ class SeqBertMaskedLMBase(SeqBertPreTrainedModel):
             outputs = self.bert(**inputs)
             states, kept_labels = outputs.last_hidden_state.flatten(0, 1), flat_labels
         else:
-            positions = self._kept_positions(flat_labels, labels.shape, inputs)
+            positions = self._kept_positions(flat_labels, inputs)
             outputs = self.bert(**inputs, output_positions=positions)
             states, kept_labels = outputs.last_hidden_state, flat_labels[positions]
         masked = (kept_labels != IGNORE_INDEX).nonzero().squeeze(-1)
         return outputs, self.cls.predictions(states.index_select(0, masked)), kept_labels[masked]
 
-    def _visible_labels(self, labels: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+    def _visible_labels(self, labels: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
         """Padding has nothing to predict, whatever its label, so that padded and unpadded agree."""
-        check_labels(labels, self.config.vocab_size)
-        if attention_mask is not None and attention_mask.dim() == 2:
+        given = inputs["input_ids"] if inputs["inputs_embeds"] is None else inputs["inputs_embeds"]
+        if given is not None:
+            check_labels(labels, self.config.vocab_size, given.shape[:2])
+        attention_mask = inputs["attention_mask"]
+        # A mask of a wrong shape is the encoder's to refuse.
+        if attention_mask is not None and attention_mask.shape == labels.shape:
             labels = labels.masked_fill(attention_mask == 0, IGNORE_INDEX)
         return labels
 
@@ -132,17 +146,10 @@ class SeqBertMaskedLMBase(SeqBertPreTrainedModel):
         asked = ("output_hidden_states", "output_attentions")
         return not self.config.sparse_last_layer or any(inputs.get(name, getattr(self.config, name)) for name in asked)
 
-    def _kept_positions(self, flat_labels: torch.Tensor, shape: Sequence[int], inputs: dict[str, Any]) -> torch.Tensor:
+    def _kept_positions(self, flat_labels: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
         """`(n,)` places in the flattened batch that have a label or are a sequence's first token ([CLS])."""
-        keep = flat_labels != IGNORE_INDEX
-        mask, cu_seq_lens = inputs.get("attention_mask"), inputs.get("cu_seq_lens")
-        if cu_seq_lens is not None:
-            first = cu_seq_lens[:-1].long()
-        else:
-            first = torch.arange(shape[0], device=keep.device) * shape[1]
-            if mask is not None and mask.dim() == 2:
-                first = first + (mask != 0).int().argmax(-1)
-        return keep.index_fill(0, first, True).nonzero().squeeze(-1)
+        first = EncoderInputs.from_arguments(self.config, **{name: inputs[name] for name in _ENCODER_ARGUMENTS})
+        return (flat_labels != IGNORE_INDEX).index_fill(0, first.first_positions, True).nonzero().squeeze(-1)
 
 
 class SeqBertForPreTraining(SeqBertMaskedLMBase):
@@ -200,10 +207,11 @@ class SeqBertForPreTraining(SeqBertMaskedLMBase):
         if labels is not None:
             mlm_loss = token_cross_entropy(prediction_logits, labels, num_items_in_batch)
         if next_sentence_label is not None:
-            check_labels(next_sentence_label, 2, "next_sentence_label")
+            check_labels(next_sentence_label, 2, relationship_logits.shape[:-1], "next_sentence_label")
             nsp_loss = token_cross_entropy(relationship_logits, next_sentence_label, num_pairs_in_batch)
             if num_pairs_in_batch is None and num_items_in_batch is not None and labels is not None:
-                nsp_loss = nsp_loss * ((labels != IGNORE_INDEX).sum() / num_items_in_batch)
+                masked = (labels != IGNORE_INDEX).sum()
+                nsp_loss = nsp_loss * divide(masked, num_items_in_batch, masked)
         losses = [loss for loss in (mlm_loss, nsp_loss) if loss is not None]
         return SeqBertForPreTrainingOutput(
             loss=sum(losses[1:], losses[0]) if losses else None,
@@ -292,7 +300,7 @@ class SeqBertForNextSentencePrediction(SeqBertPreTrainedModel):
         logits = self.cls.seq_relationship(outputs.pooler_output)
         loss = None
         if labels is not None:
-            check_labels(labels, 2)
+            check_labels(labels, 2, logits.shape[:-1])
             loss = token_cross_entropy(logits, labels, num_items_in_batch)
         return NextSentencePredictorOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions

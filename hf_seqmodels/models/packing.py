@@ -26,9 +26,11 @@ class Segments:
         Raises:
             ValueError: not rising from 0 to `row_length` in steps of at least one token.
         """
+        if cu_seq_lens.dim() != 1:
+            raise ValueError(f"cu_seq_lens must be (num_segments + 1,); got {tuple(cu_seq_lens.shape)}.")
         bounds = cu_seq_lens.tolist()
         lengths = tuple(end - start for start, end in pairwise(bounds))
-        if cu_seq_lens.dim() != 1 or not lengths or bounds[0] != 0 or bounds[-1] != row_length or min(lengths) < 1:
+        if not lengths or bounds[0] != 0 or bounds[-1] != row_length or min(lengths) < 1:
             raise ValueError(
                 f"cu_seq_lens={bounds} must rise from 0 to the row's length {row_length}, a segment of at least one "
                 "token at each step."

@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForPreTraining, BertConfig, BertForPreTraining
+from transformers import AutoModelForPreTraining, BertConfig, BertForPreTraining, Trainer, TrainingArguments
 
 import hf_seqmodels
 from hf_seqmodels import SeqBertConfig, SeqBertForPreTraining
@@ -146,6 +146,24 @@ def test_a_bert_folder_loads_as_it_is(tmp_path, rename, caplog):
     again = AutoModelForPreTraining.from_pretrained(tmp_path / "ours")
     assert type(again) is SeqBertForPreTraining
     assert_same_outputs(again, theirs, inputs_for("ForPreTraining"))
+
+
+def test_trainer_resumes_a_model_that_came_from_old_names(tmp_path):
+    """Trainer restores by `load_state_dict(strict=False)`: a checkpoint under the old names would be passed over."""
+    BertForPreTraining(BertConfig(**SIZES)).save_pretrained(tmp_path / "bert")
+    weights = load_file(tmp_path / "bert" / "model.safetensors")
+    weights = {old_names(name): weight for name, weight in weights.items()}
+    save_file(weights, tmp_path / "bert" / "model.safetensors", {"format": "pt"})
+    rows = [{"input_ids": torch.arange(8), "labels": torch.arange(8), "next_sentence_label": torch.tensor(1)}] * 4
+    arguments = TrainingArguments(
+        str(tmp_path / "run"), max_steps=2, save_steps=2, use_cpu=True, report_to="none", disable_tqdm=True
+    )
+    trained = Trainer(SeqBertForPreTraining.from_pretrained(tmp_path / "bert"), arguments, train_dataset=rows)
+    trained.train()
+    resumed = Trainer(SeqBertForPreTraining(SeqBertConfig(**SIZES)), arguments, train_dataset=rows)
+    resumed.train(resume_from_checkpoint=True)
+    for name, weight in trained.model.state_dict().items():
+        assert torch.equal(weight, resumed.model.state_dict()[name]), name
 
 
 def test_ours_saved_as_theirs_loads_without_us(tmp_path):

@@ -1,0 +1,196 @@
+"""Contract 5: attention kernels, packing and sparse computation change the speed, never the result."""
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from tests.contracts.cases import CASES, TRAINABLE, Case, gradients, name_of, without_targets
+
+EXACT = {"rtol": 0, "atol": 1e-12}
+LENGTHS = (11, 4, 1, 7)
+REFERENCE = {"sparse_prediction": False, "sparse_last_layer": False, "unpad_inputs": False}
+SWITCHES = [
+    {"sparse_prediction": sparse, "sparse_last_layer": last, "unpad_inputs": unpad, "attn_implementation": kernel}
+    for kernel, unpad, (sparse, last) in itertools.product(
+        ("eager", "sdpa"), (False, True), ((False, False), (True, False), (True, True))
+    )
+]
+PRETRAINING = [case for case in TRAINABLE if "MaskedLM" in case.auto_class or "PreTraining" in case.auto_class]
+
+
+def title(switches: dict) -> str:
+    return "-".join([switches["attn_implementation"], *(name for name, on in switches.items() if on is True)])
+
+
+def masked_logits(outputs, batch, case: Case) -> torch.Tensor | None:
+    """The vocabulary's scores where something is to be predicted, whether the model gave all or only these."""
+    logits = outputs.get("prediction_logits", outputs.get("logits"))
+    return logits[batch["labels"] != -100] if logits.dim() == 3 else logits
+
+
+@pytest.mark.parametrize(
+    ("case", "switches"),
+    [(c, s) for c in TRAINABLE for s in SWITCHES if c in PRETRAINING or not s["sparse_prediction"]],
+    ids=lambda value: name_of(value) if isinstance(value, Case) else title(value),
+)
+def test_loss_and_gradients_equal_the_plain_computation(case: Case, switches: dict) -> None:
+    batch = case.batch(LENGTHS)
+    expected, expected_grads = gradients(case.model(attn_implementation="eager", **REFERENCE).train(), batch)
+    outputs, grads = gradients(case.model(**switches).train(), batch)
+    torch.testing.assert_close(outputs.loss, expected.loss, **EXACT)
+    assert grads.keys() == expected_grads.keys()
+    for name, grad in expected_grads.items():
+        torch.testing.assert_close(grads[name], grad, **EXACT, msg=lambda text, name=name: f"{name}: {text}")
+    if case in PRETRAINING:
+        logits, expected_logits = (masked_logits(out, batch, case) for out in (outputs, expected))
+        torch.testing.assert_close(logits, expected_logits, **EXACT)
+
+
+@contextlib.contextmanager
+def uncompiled_flex() -> Iterator[None]:
+    """flex's own definition in plain operations: exact in float64 and quick. (It has no backward on CPUs.)"""
+    with torch.compiler.set_stance("force_eager"), torch.no_grad():
+        yield
+
+
+@pytest.mark.parametrize("case", CASES, ids=name_of)
+@pytest.mark.parametrize("unpad", [False, True], ids=["padded", "unpad_inputs"])
+def test_kernels_give_equal_outputs(case: Case, unpad: bool) -> None:
+    """The same model switched to another kernel, in eval, on every real token."""
+    batch = case.batch(LENGTHS, targets=False)
+    real = batch["attention_mask"].bool()
+    model = case.model(unpad_inputs=unpad, attn_implementation="eager")
+    with uncompiled_flex():
+        expected = model(**batch)
+        for kernel in ("sdpa", "flex_attention"):
+            model.set_attn_implementation(kernel)
+            outputs = model(**batch)
+            for name, kind in case.head.outputs.items():
+                got, want = (out[name][real] if kind == "token" else out[name] for out in (outputs, expected))
+                torch.testing.assert_close(got, want, **EXACT)
+
+
+@pytest.mark.parametrize("case", PRETRAINING, ids=name_of)
+def test_sparse_last_layer_under_flex(case: Case) -> None:
+    batch, row = packed(case, LENGTHS)
+    with uncompiled_flex():
+        expected = case.model(attn_implementation="eager")(**batch)
+        model = case.model(attn_implementation="flex_attention")
+        for inputs in (batch, row):
+            outputs = model(**inputs, sparse_prediction=True)
+            torch.testing.assert_close(outputs.loss, expected.loss, **EXACT)
+
+
+@pytest.mark.slow
+def test_compiled_flex() -> None:
+    case = next(case for case in CASES if case.auto_class == "AutoModel")
+    batch = case.batch(LENGTHS, targets=False)
+    real = batch["attention_mask"].bool()
+    model = case.model(torch.float32)
+    with torch.no_grad():
+        expected = model(**batch).last_hidden_state[real]
+        model.set_attn_implementation("flex_attention")
+        outputs = model(**batch).last_hidden_state[real]
+    torch.testing.assert_close(outputs, expected, rtol=0, atol=1e-4)
+
+
+def packed(case: Case, lengths: tuple[int, ...]) -> tuple[dict, dict]:
+    """The same rows as a padded batch and as one packed row."""
+    batch = case.batch(lengths)
+    real = batch["attention_mask"].bool()
+    row = {name: values[real][None] for name, values in batch.items() if values.shape == real.shape}
+    del row["attention_mask"]
+    row |= {name: values for name, values in batch.items() if values.dim() == 1}
+    row["cu_seq_lens"] = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32)
+    return batch, row
+
+
+@pytest.mark.parametrize("case", PRETRAINING, ids=name_of)
+@pytest.mark.parametrize("kernel", ["eager", "sdpa"])
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+def test_packed_rows_equal_padded_ones(case: Case, kernel: str, sparse: bool) -> None:
+    batch, row = packed(case, LENGTHS)
+    expected, expected_grads = gradients(case.model(attn_implementation="eager", **REFERENCE).train(), batch)
+    model = case.model(attn_implementation=kernel, sparse_prediction=sparse, sparse_last_layer=sparse).train()
+    outputs, grads = gradients(model, row)
+    torch.testing.assert_close(outputs.loss, expected.loss, **EXACT)
+    if "seq_relationship_logits" in outputs:
+        torch.testing.assert_close(outputs.seq_relationship_logits, expected.seq_relationship_logits, **EXACT)
+    torch.testing.assert_close(masked_logits(outputs, row, case), masked_logits(expected, batch, case), **EXACT)
+    for name, grad in expected_grads.items():
+        torch.testing.assert_close(grads[name], grad, **EXACT, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_segments_do_not_see_each_other_under_flex() -> None:
+    case = next(case for case in CASES if case.auto_class == "AutoModel")
+    batch = case.batch(LENGTHS, targets=False)
+    real = batch["attention_mask"].bool()
+    row = {name: batch[name][real][None] for name in ("input_ids", "token_type_ids")}
+    bounds = torch.tensor([0, *itertools.accumulate(LENGTHS)])
+    model = case.model()
+    with uncompiled_flex():
+        expected = model(**batch)
+        model.set_attn_implementation("flex_attention")
+        outputs = model(**row, cu_seq_lens=bounds)
+    torch.testing.assert_close(outputs.last_hidden_state[0], expected.last_hidden_state[real], **EXACT)
+    torch.testing.assert_close(outputs.pooler_output, expected.pooler_output, **EXACT)
+
+
+@pytest.mark.parametrize("case", PRETRAINING, ids=name_of)
+def test_sparse_prediction_in_eval_on_request(case: Case) -> None:
+    model, batch = case.model(), case.batch(LENGTHS)
+    with torch.no_grad():
+        dense, sparse = model(**batch), model(**batch, sparse_prediction=True)
+    logits = sparse.get("prediction_logits", sparse.get("logits"))
+    assert logits.shape == (int((batch["labels"] != -100).sum()), case.toy.vocab_size)
+    torch.testing.assert_close(logits, masked_logits(dense, batch, case), **EXACT)
+    torch.testing.assert_close(sparse.loss, dense.loss, **EXACT)
+
+
+FAST = [
+    {"attn_implementation": "sdpa", "sparse_prediction": True, "sparse_last_layer": True, "unpad_inputs": unpad}
+    for unpad in (False, True)
+]
+
+
+@pytest.mark.parametrize("case", PRETRAINING, ids=name_of)
+@pytest.mark.parametrize("switches", FAST, ids=title)
+@pytest.mark.parametrize("autocast", [False, True], ids=["bf16", "autocast"])
+def test_fast_paths_are_as_accurate_in_bf16(case: Case, switches: dict, autocast: bool) -> None:
+    """Error against float64 at most twice that of the plain computation in the same precision, over six batches."""
+    fast_error = plain_error = 0.0
+    for seed in range(6):
+        torch.manual_seed(seed)
+        batch = case.batch(LENGTHS)
+        weights = torch.float32 if autocast else torch.bfloat16
+        plain = case.model(weights, attn_implementation="eager", **REFERENCE).train()
+        exact = case.model(attn_implementation="eager", **REFERENCE).train()
+        exact.load_state_dict(plain.state_dict())
+        _, truth = gradients(exact, batch)
+        fast = case.model(weights, **switches).train()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            fast_error += error(gradients(fast, batch)[1], truth)
+            plain_error += error(gradients(plain, batch)[1], truth)
+    assert 0 < fast_error <= 2 * plain_error
+
+
+def error(grads: dict[str, torch.Tensor], truth: dict[str, torch.Tensor]) -> float:
+    """Norm of the difference over all parameters, relative to the true gradient's."""
+    difference = sum((grads[name].double() - grad).square().sum() for name, grad in truth.items())
+    return (difference / sum(grad.square().sum() for grad in truth.values())).sqrt().item()
+
+
+def test_without_targets_and_inputs_embeds_every_kernel_agrees() -> None:
+    """Embeddings in place of ids go the same ways."""
+    case = next(case for case in CASES if case.auto_class == "AutoModel")
+    batch = without_targets(case.batch(LENGTHS))
+    model, unpadding = case.model(), case.model(unpad_inputs=True)
+    embeds = model.get_input_embeddings()(batch.pop("input_ids"))
+    with torch.no_grad():
+        expected, outputs = model(**batch, inputs_embeds=embeds), unpadding(**batch, inputs_embeds=embeds)
+    real = batch["attention_mask"].bool()
+    torch.testing.assert_close(outputs.last_hidden_state[real], expected.last_hidden_state[real], **EXACT)
+    assert outputs.last_hidden_state[~real].eq(0).all()

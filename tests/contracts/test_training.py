@@ -1,0 +1,111 @@
+"""Contract 7: every class trains, whole, in low precision, checkpointed and compiled; and overfits through Trainer."""
+
+import pytest
+import torch
+from torch import nn
+from transformers import Trainer, TrainingArguments
+
+from tests.contracts.cases import CASES, TRAINABLE, Case, collate, gradients, name_of
+
+EXACT = {"rtol": 0, "atol": 1e-12}
+each_case = pytest.mark.parametrize("case", TRAINABLE, ids=name_of)
+
+
+@each_case
+def test_overfits_a_toy_batch_through_trainer(case: Case, tmp_path) -> None:
+    torch.manual_seed(0)
+    rows = [case.row(length) for length in (8, 5, 7, 3)]
+    arguments = TrainingArguments(
+        str(tmp_path),
+        per_device_train_batch_size=4,
+        max_steps=60,
+        learning_rate=1e-2,
+        lr_scheduler_type="constant",
+        use_cpu=True,
+        remove_unused_columns=False,
+        report_to="none",
+        save_strategy="no",
+        logging_strategy="no",
+        disable_tqdm=True,
+    )
+    model = case.model(torch.float32)
+    before = model(**collate(rows)).loss.item()
+    Trainer(model, arguments, train_dataset=rows, data_collator=collate).train()
+    assert model.eval()(**collate(rows)).loss.item() < 0.05 * before
+
+
+@each_case
+def test_every_parameter_gets_a_finite_gradient(case: Case) -> None:
+    model = case.model().train()
+    _, grads = gradients(model, case.batch())
+    assert grads.keys() == dict(model.named_parameters()).keys()
+    for name, grad in grads.items():
+        assert grad.isfinite().all(), name
+        # a bias may shift all scores of a softmax alike, which takes that away (the keys', the choices', …)
+        assert grad.abs().max() > 1e-9 or name.endswith("bias"), name
+
+
+def test_the_bare_model_too() -> None:
+    for case in (case for case in CASES if not case.head.targets):
+        model = case.model().train()
+        outputs = model(**case.batch(targets=False))
+        sum(outputs[name].square().sum() for name in case.head.outputs).backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@each_case
+@pytest.mark.parametrize("rate", [0.0, 0.1], ids=["no dropout", "dropout"])
+@pytest.mark.parametrize("unpad", [False, True], ids=["padded", "unpad_inputs"])
+def test_activation_checkpointing_changes_nothing(case: Case, rate: float, unpad: bool) -> None:
+    batch = case.batch()
+    model = case.model(hidden_dropout_prob=rate, attention_probs_dropout_prob=rate, unpad_inputs=unpad).train()
+    torch.manual_seed(5)
+    expected, expected_grads = gradients(model, batch)
+    model.activation_checkpointing_enable()
+    assert model.is_activation_checkpointing
+    torch.manual_seed(5)
+    outputs, grads = gradients(model, batch)
+    torch.testing.assert_close(outputs.loss, expected.loss, **EXACT)
+    for name, grad in expected_grads.items():
+        torch.testing.assert_close(grads[name], grad, **EXACT)
+
+
+@each_case
+def test_bf16_weights_and_autocast(case: Case) -> None:
+    batch = case.batch()
+    expected = case.model().train()(**batch).loss.item()
+    low = case.model(torch.bfloat16).train()
+    outputs, grads = gradients(low, batch)
+    assert outputs.loss.dtype == torch.float32  # losses of low-precision logits are computed in float32
+    assert all(grad.isfinite().all() and grad.dtype == torch.bfloat16 for grad in grads.values())
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed, mixed_grads = gradients(case.model(torch.float32).train(), batch)
+    assert all(grad.isfinite().all() and grad.dtype == torch.float32 for grad in mixed_grads.values())
+    for loss in (outputs.loss, mixed.loss):
+        assert loss.item() == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "backend",
+    ["eager", pytest.param("inductor", marks=pytest.mark.slow)],
+)
+@pytest.mark.parametrize("case", [c for c in TRAINABLE if c.auto_class == "AutoModelForPreTraining"], ids=name_of)
+def test_compiled_models_give_the_same_loss(case: Case, backend: str) -> None:
+    batch = case.batch()
+    model = case.model().train()
+    expected, expected_grads = gradients(model, batch)
+    model.zero_grad()
+    loss = torch.compile(model, backend=backend)(**batch).loss
+    loss.backward()
+    torch.testing.assert_close(loss, expected.loss, **EXACT)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, expected_grads[name], rtol=0, atol=1e-10)
+
+
+@each_case
+def test_dropout_is_on_in_training_only(case: Case) -> None:
+    model, batch = case.model(hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.5), case.batch()
+    assert model(**batch).loss == model(**batch).loss
+    model.train()
+    assert model(**batch).loss != model(**batch).loss
+    assert all(module.p == 0.5 for module in model.modules() if isinstance(module, nn.Dropout))
