@@ -15,7 +15,6 @@ from hf_seqmodels.models.modeling_bert_pretraining import (
 )
 from hf_seqmodels.registry import register
 
-
 __version__ = "0.1.0"
 
 register()

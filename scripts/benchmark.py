@@ -4,6 +4,5 @@ import sys
 
 from hf_seqmodels.tasks.benchmark.cli import main
 
-
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,7 +10,8 @@ from hf_seqmodels.training import EngineArguments, TrainingError
 EPILOG = """\
 examples:
   accelerate launch scripts/pretrain_bert.py --recipe scripts/recipes/bert_small.yaml --output_dir out
-  accelerate launch scripts/pretrain_bert.py --recipe scripts/recipes/bert_small.yaml --train_file my.txt --output_dir out
+  accelerate launch scripts/pretrain_bert.py --recipe scripts/recipes/bert_small.yaml --train_file my.txt \\
+      --output_dir out
   accelerate launch scripts/pretrain_bert.py ... --output_dir out --resume_from_checkpoint auto
 """
 

@@ -18,7 +18,10 @@ from hf_seqmodels.data.random import Key, generator
 class ShardedDataset(Protocol):
     """What samplers ask of a dataset."""
 
-    num_shards: int | None
+    @property
+    def num_shards(self) -> int | None:
+        """`None` for a stream, whose end is not known beforehand."""
+        ...
 
     def example_lengths(self, epoch: int, shard: int) -> np.ndarray:
         """`(num_examples,)` tokens of each example of `shard` in `epoch`; IndexError past the last shard."""
@@ -184,7 +187,7 @@ class ResumableLoader:
         num_workers: int = 0,
     ):
         self.sampler = _ProcessSampler(stream, start, num_processes, process_index)
-        self.loader = DataLoader(
+        self.loader: DataLoader[Any] = DataLoader(
             stream.dataset,  # type: ignore[arg-type]
             batch_sampler=self.sampler,
             collate_fn=collate,

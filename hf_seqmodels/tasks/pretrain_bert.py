@@ -120,10 +120,13 @@ def _tokenizer(
 ) -> PreTrainedTokenizerFast:
     """The named tokenizer, that of the run so far, or a new one trained on the documents."""
     named = model_args.tokenizer_name or model_args.model_name_or_path
+    if named is None and (output_dir / "tokenizer.json").is_file():
+        named = str(output_dir)
     if named is not None:
-        return AutoTokenizer.from_pretrained(named)
-    if (output_dir / "tokenizer.json").is_file():
-        return AutoTokenizer.from_pretrained(output_dir)
+        loaded = AutoTokenizer.from_pretrained(named)
+        if not isinstance(loaded, PreTrainedTokenizerFast):
+            raise ValueError(f"tokenizer_name={named!r} is a {type(loaded).__name__}; a fast tokenizer is needed.")
+        return loaded
     sample = documents.take(_TOKENIZER_DOCUMENTS) if isinstance(documents, IterableDataset) else documents
     tokenizer = train_wordpiece(
         SentencesOf(sample),

@@ -56,7 +56,9 @@ class ModelArguments:
     )
     model_name_or_path: str | None = _option(None, "Go on from this SeqBert or BERT checkpoint instead.")
     attn_implementation: str | None = _option(None, "eager, sdpa, flex_attention or flash_attention_2; default sdpa.")
-    tokenizer_name: str | None = _option(None, "Use this tokenizer; by default a WordPiece one is trained on the text.")
+    tokenizer_name: str | None = _option(
+        None, "Use this tokenizer; by default a WordPiece one is trained on the text."
+    )
     vocab_size: int = _option(8192, "Vocabulary of the tokenizer that is trained.")
     lowercase: bool = _option(True, "Whether that tokenizer folds case.")
 
@@ -69,7 +71,7 @@ class ObjectiveArguments:
     """Objective"""
 
     nsp: str = _option(
-        "google", "Sentence pairs: google = the rule of the original code, balanced = exactly half random, none = MLM only."
+        "google", "Sentence pairs: google = the original code's rule, balanced = exactly half random, none = MLM only."
     )
     max_seq_length: int = _option(128, "Longest example in tokens.")
     short_seq_prob: float = _option(0.1, "Share of documents that make shorter examples in a pass.")
@@ -84,7 +86,7 @@ class ObjectiveArguments:
     mlm_probability: float = _option(0.15, "Share of tokens to predict.")
     mask_count: str = _option("exact", f"Number of tokens to predict in an example: {', '.join(COUNTS)}.")
     duplication_factor: int | None = _option(
-        None, "Pairs and masks repeat after so many epochs (static masking); by default never (dynamic)."
+        None, "Pairs and masks repeat after so many epochs (static masking); by default never."
     )
     packing: bool = _option(False, "Lay examples in one row without padding; batch × length becomes a token budget.")
     max_eval_batches: int | None = _option(None, "Evaluate on so many batches only.")

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-
 PRECISIONS = ("no", "bf16", "bf16_master", "auto")
 
 

@@ -159,7 +159,7 @@ def test_mistakes_are_named(arguments, tmp_path: Path) -> None:
 def test_arguments_refuse_nonsense() -> None:
     with pytest.raises(ValueError, match="nsp='maybe' must be one of google, balanced, none"):
         ObjectiveArguments(nsp="maybe")
-    with pytest.raises(ValueError, match="add up to 0.5, not to 1"):
+    with pytest.raises(ValueError, match=r"add up to 0\.5, not to 1"):
         ObjectiveArguments(phases=[{"share": 0.5}])
     with pytest.raises(ValueError, match="must have a share"):
         ObjectiveArguments(phases=[{"length": 3}])

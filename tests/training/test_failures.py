@@ -132,7 +132,7 @@ def test_missing_random_state_is_an_error(finished: ToyRun) -> None:
 
 def test_used_folder_is_refused_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="not empty.*resume_from_checkpoint auto"):
+    with pytest.raises(ValueError, match=r"not empty.*resume_from_checkpoint auto"):
         open_run_folder(EngineArguments(output_dir=str(tmp_path)))
     with pytest.raises(ValueError, match="is a file"):
         open_run_folder(EngineArguments(output_dir=str(tmp_path / "notes.txt")))
