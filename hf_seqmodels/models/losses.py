@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-IGNORE_INDEX = -100
+from .cross_entropy import IGNORE_INDEX, summed_cross_entropy
 
 # As transformers names them.
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
@@ -42,11 +42,8 @@ def token_cross_entropy(
         A scalar; zero, with a graph, when no position has a label.
     """
     logits = logits.flatten(0, -2)
-    logits = logits if logits.dtype == torch.float64 else logits.float()
     labels = labels.flatten().to(logits.device)
-    total = nn.functional.cross_entropy(
-        logits, labels, ignore_index=IGNORE_INDEX, reduction="sum", label_smoothing=label_smoothing
-    )
+    total = summed_cross_entropy(logits, labels, label_smoothing)
     return divide(total, num_items_in_batch, (labels != IGNORE_INDEX).sum())
 
 
