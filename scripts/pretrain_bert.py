@@ -2,6 +2,8 @@
 
 import sys
 
+import transformers
+
 from hf_seqmodels.tasks.arguments import parse
 from hf_seqmodels.tasks.pretrain_bert import main
 from hf_seqmodels.tasks.pretrain_bert_arguments import ModelArguments, ObjectiveArguments, TextArguments
@@ -21,6 +23,7 @@ if __name__ == "__main__":
         description="Pretrains SeqBert (masked language model and next sentence prediction).",
         epilog=EPILOG,
     )
+    transformers.utils.logging.disable_progress_bar()  # one bar is enough: training's own
     try:
         main(*arguments)
     except (ValueError, TrainingError) as error:

@@ -33,6 +33,8 @@ def _classifier(config: SeqBertConfig) -> nn.Linear:
 class SeqBertForSequenceClassification(SeqBertPreTrainedModel):
     """A label (or a value) for the whole sequence or pair, from the pooled [CLS]."""
 
+    _keys_to_ignore_on_load_unexpected = [r"^cls\."]
+
     def __init__(self, config: SeqBertConfig):
         super().__init__(config)
         self.bert = SeqBertModel(config)
@@ -71,6 +73,8 @@ class SeqBertForSequenceClassification(SeqBertPreTrainedModel):
 class SeqBertForTokenClassification(SeqBertPreTrainedModel):
     """A label for every token."""
 
+    _keys_to_ignore_on_load_unexpected = [r"^cls\.", r"^bert\.pooler\."]
+
     def __init__(self, config: SeqBertConfig):
         super().__init__(config)
         self.bert = SeqBertModel(config, add_pooling_layer=False)
@@ -107,6 +111,8 @@ class SeqBertForTokenClassification(SeqBertPreTrainedModel):
 
 class SeqBertForQuestionAnswering(SeqBertPreTrainedModel):
     """The first and last token of the answer in the passage."""
+
+    _keys_to_ignore_on_load_unexpected = [r"^cls\.", r"^bert\.pooler\."]
 
     # Trainer counts items in `labels`, which this head does not have: the loss is a mean, and Trainer averages means.
     accepts_loss_kwargs = False
@@ -172,6 +178,8 @@ def _position_loss(
 
 class SeqBertForMultipleChoice(SeqBertPreTrainedModel):
     """The best of several continuations: one score for each, a softmax over the choices."""
+
+    _keys_to_ignore_on_load_unexpected = [r"^cls\."]
 
     def __init__(self, config: SeqBertConfig):
         super().__init__(config)

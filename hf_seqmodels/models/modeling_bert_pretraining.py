@@ -227,6 +227,9 @@ class SeqBertForPreTraining(SeqBertMaskedLMBase):
 class SeqBertForMaskedLM(SeqBertMaskedLMBase):
     """Masked language model alone."""
 
+    # A pretraining checkpoint has these, too; leaving them is what this class is for, not worth a report.
+    _keys_to_ignore_on_load_unexpected = [r"^bert\.pooler\.", r"^cls\.seq_relationship\."]
+
     def __init__(self, config: SeqBertConfig):
         super().__init__(config)
         self.bert = SeqBertModel(config, add_pooling_layer=False)
@@ -267,6 +270,8 @@ class SeqBertForMaskedLM(SeqBertMaskedLMBase):
 
 class SeqBertForNextSentencePrediction(SeqBertPreTrainedModel):
     """Next sentence prediction alone."""
+
+    _keys_to_ignore_on_load_unexpected = [r"^cls\.predictions\."]
 
     def __init__(self, config: SeqBertConfig):
         super().__init__(config)

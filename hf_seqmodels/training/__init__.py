@@ -4,6 +4,7 @@ from hf_seqmodels.training.arguments import EngineArguments
 from hf_seqmodels.training.engine import Engine, Phase, TrainResult
 from hf_seqmodels.training.errors import CheckpointError, NonFiniteLossError, TrainingError
 from hf_seqmodels.training.run_folder import open_run_folder
+from hf_seqmodels.training.trainer import PretrainingTrainer
 
 __all__ = [
     "CheckpointError",
@@ -11,6 +12,7 @@ __all__ = [
     "EngineArguments",
     "NonFiniteLossError",
     "Phase",
+    "PretrainingTrainer",
     "TrainResult",
     "TrainingError",
     "open_run_folder",

@@ -36,6 +36,7 @@ class Reporter:
             unit="step",
             dynamic_ncols=True,
             smoothing=0.05,
+            mininterval=0.5,
         )
         self._tokens = 0
         self._since = time.perf_counter()

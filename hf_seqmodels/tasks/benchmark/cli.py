@@ -4,11 +4,12 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from hf_seqmodels.models.configuration_bert import PRESETS
-from hf_seqmodels.tasks.benchmark import bert
+from hf_seqmodels.tasks.benchmark import bert, precision
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -33,9 +34,18 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--dropout", type=float, default=0.1, help="rate of both dropouts")
     command.add_argument("--rounds", type=int, default=7, help="timed steps of each contender")
-    command.add_argument("--threads", type=int, default=None, help="CPU threads (PyTorch's own choice if not given)")
     command.add_argument("--no_memory", action="store_true", help="skip the memory measurement")
-    command.add_argument("--json", type=Path, default=None, help="write the figures to this file, too")
+    command = commands.add_parser(
+        "precision",
+        help="loss curves of float32, autocast and master weights on the embedded text",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    command.add_argument("--size", choices=list(PRESETS), default="mini", help="preset of SeqBertConfig")
+    command.add_argument("--steps", type=int, default=300, help="optimiser steps of each run")
+    command.add_argument("--seeds", type=int, default=2, help="runs in each precision")
+    for each in commands.choices.values():
+        each.add_argument("--threads", type=int, default=None, help="CPU threads (PyTorch's own choice if not given)")
+        each.add_argument("--json", type=Path, default=None, help="write the figures to this file, too")
     return parser
 
 
@@ -44,6 +54,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     if args.threads is not None:
         torch.set_num_threads(args.threads)
+    results = _bert(args) if args.command == "bert" else _precision(args)
+    if args.json is not None:
+        args.json.write_text(json.dumps(results, indent=2), encoding="utf-8")
+    return 0
+
+
+def _precision(args: argparse.Namespace) -> list[dict[str, Any]]:
+    rows = precision.run(args.size, args.steps, args.seeds)
+    print(precision.report(rows), flush=True)
+    return rows
+
+
+def _bert(args: argparse.Namespace) -> list[dict[str, Any]]:
     results = []
     for dtype in args.dtype:
         case = bert.BertCase(
@@ -58,6 +81,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = bert.run(case, rounds=args.rounds, memory=not args.no_memory)
         print(bert.report(case, result), flush=True)
         results.append({"case": vars(case), **result})
-    if args.json is not None:
-        args.json.write_text(json.dumps(results, indent=2), encoding="utf-8")
-    return 0
+    return results
