@@ -15,8 +15,8 @@ class _CrossEntropyInPieces(torch.autograd.Function):
     """Loss and gradient in one sweep over cache-sized pieces of rows.
 
     The usual way keeps float32 log-probabilities of all rows for the backward pass and goes over them from memory six
-    times. Here the gradient (probabilities less the label's one) is made while a piece is in the cache, and kept in the
-    logits' own dtype.
+    times. Here the gradient (probabilities less the label's one) is made while a piece is in the cache, and kept in
+    the logits' own dtype.
     """
 
     @staticmethod
@@ -57,7 +57,7 @@ def summed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, label_smoot
         and not torch.compiler.is_compiling()
     )
     if in_pieces:
-        return _CrossEntropyInPieces.apply(logits, labels)  # type: ignore[no-untyped-call]
+        return _CrossEntropyInPieces.apply(logits, labels)
     return nn.functional.cross_entropy(
         logits if logits.dtype == torch.float64 else logits.float(),
         labels,

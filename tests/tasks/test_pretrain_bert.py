@@ -53,7 +53,14 @@ def arguments(tmp_path: Path, corpus: Path):
 def test_the_whole_way(arguments, tmp_path: Path) -> None:
     result = main(**arguments)
     assert result.step == 4
-    assert set(result.metrics) == {"mlm_loss", "mlm_accuracy", "perplexity", "nsp_loss", "nsp_accuracy"}
+    assert set(result.metrics) == {
+        "mlm_loss",
+        "mlm_accuracy",
+        "perplexity",
+        "nsp_loss",
+        "nsp_accuracy",
+        "nsp_majority",
+    }
     out = tmp_path / "out"
     model = AutoModelForPreTraining.from_pretrained(out)
     assert type(model).__name__ == "SeqBertForPreTraining" and model.dtype == torch.float32
