@@ -20,6 +20,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState, GradientState
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
@@ -30,3 +31,11 @@ def _fixed_seeds() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate_state() -> None:
+    """Accelerate decides once in a process on devices and process groups; a test must not inherit another's decision,
+    nor must the processes that it forks."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()

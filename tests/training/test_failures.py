@@ -10,19 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState, PartialState
 
 from hf_seqmodels.training import CheckpointError, EngineArguments, NonFiniteLossError, open_run_folder
 from hf_seqmodels.training.checkpoint import find_checkpoint, list_checkpoints, verify
 from tests.training.toy import ToyRun, remains, run, run_in_process
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerate_state():
-    """Runs in this process must not see the state of an earlier one."""
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    PartialState._reset_state()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)

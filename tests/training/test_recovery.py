@@ -12,21 +12,12 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState, PartialState
 
 from hf_seqmodels.training import CheckpointError, Phase
 from hf_seqmodels.training.checkpoint import list_checkpoints, rotate, verify
 from tests.training.toy import ToyRun, remains, run, run_in_process
 
 TOY = ToyRun(output_dir="", eval_steps=0)
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerate_state():
-    """Runs in this process must not see the state of an earlier one."""
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    PartialState._reset_state()
 
 
 def _exit_code(target: Any, *args: Any) -> int | None:
