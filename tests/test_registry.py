@@ -1,42 +1,68 @@
-"""Importing the package plugs it in, once and for all."""
+"""Importing the package plugs every class into transformers, once or many times."""
 
 import importlib
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import transformers
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedModel
 
 import hf_seqmodels
-from hf_seqmodels.registry import ARCHITECTURES, register
+from hf_seqmodels.registry import ARCHITECTURES, Architecture, register
 
-ROWS = [
-    (architecture.config, auto_class, model)
-    for architecture in ARCHITECTURES
-    for auto_class, model in architecture.models.items()
-]
+ROWS = [(architecture, name) for architecture in ARCHITECTURES for name in architecture.models]
 
 
-@pytest.mark.parametrize(("config", "auto_class", "model"), ROWS, ids=lambda value: getattr(value, "__name__", value))
-def test_every_class_is_reachable(config: type, auto_class: str, model: type) -> None:
-    auto = getattr(transformers, auto_class)
-    assert auto._model_mapping[config] is model
+@pytest.mark.parametrize(("architecture", "name"), ROWS, ids=[f"{a.config.model_type}-{name}" for a, name in ROWS])
+def test_every_row_is_reachable(architecture: Architecture, name: str) -> None:
+    auto, model = getattr(transformers, name), architecture.models[name]
+    assert auto._model_mapping[architecture.config] is model
+    assert model.config_class is architecture.config
     assert getattr(hf_seqmodels, model.__name__) is model
-    assert type(AutoConfig.for_model(config.model_type)) is config
 
 
-def test_importing_and_registering_again_is_harmless() -> None:
+def test_names_do_not_collide_with_those_of_transformers() -> None:
+    for architecture in ARCHITECTURES:
+        assert type(AutoConfig.for_model(architecture.config.model_type)) is architecture.config
+        names = [architecture.config.__name__, *(model.__name__ for model in architecture.models.values())]
+        assert not [name for name in names if hasattr(transformers, name)]
+
+
+def test_everything_public_is_exported() -> None:
+    models = {model.__name__ for architecture in ARCHITECTURES for model in architecture.models.values()}
+    configs = {architecture.config.__name__ for architecture in ARCHITECTURES}
+    assert models | configs <= set(hf_seqmodels.__all__)
+    assert all(hasattr(hf_seqmodels, name) for name in hf_seqmodels.__all__)
+    assert all(issubclass(model, PreTrainedModel) for a in ARCHITECTURES for model in a.models.values())
+
+
+def test_registering_again_is_harmless() -> None:
+    before = {name: getattr(transformers, name)._model_mapping[a.config] for a, name in ROWS}
     register()
-    importlib.reload(hf_seqmodels)
-    code = "import hf_seqmodels, importlib; importlib.reload(hf_seqmodels); hf_seqmodels.register()"
-    result = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout == ""
+    assert before == {name: getattr(transformers, name)._model_mapping[a.config] for a, name in ROWS}
 
 
-def test_travelling_code_keeps_annotations_real() -> None:
-    """`from __future__ import annotations` would switch the strict config's checks off without a word."""
-    for path in (Path(hf_seqmodels.__file__).parent / "models").glob("*.py"):
-        assert "from __future__" not in path.read_text(encoding="utf-8"), path
+@pytest.mark.parametrize("first", ["transformers", "hf_seqmodels"])
+def test_in_a_process_of_its_own(first: str) -> None:
+    """Either import order; and a second import of all modules anew, as notebooks with autoreload do."""
+    program = f"""
+import {first}, sys, warnings
+warnings.simplefilter("error")
+import hf_seqmodels, transformers
+for name in [name for name in sys.modules if name.startswith("hf_seqmodels")]:
+    del sys.modules[name]
+import hf_seqmodels
+config = hf_seqmodels.SeqBertConfig(
+    vocab_size=9, hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=4
+)
+model = transformers.AutoModelForPreTraining.from_config(config)
+assert type(model) is hf_seqmodels.SeqBertForPreTraining, type(model)
+print("fine")
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "fine\n", "")
+
+
+def test_reload_of_the_package() -> None:
+    assert importlib.reload(hf_seqmodels) is hf_seqmodels

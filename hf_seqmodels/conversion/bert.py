@@ -27,6 +27,8 @@ _NOT_SHARED = {"model_type", "architectures", "auto_map", "transformers_version"
 _ONLY_OURS = {"sparse_prediction", "sparse_last_layer", "unpad_inputs"}
 _ONLY_BERT = {"is_decoder", "add_cross_attention", "use_cache", "position_embedding_type"}
 
+_DECODER_BIAS, _UNUSED_BIAS = "cls.predictions.decoder.bias", "cls.predictions.bias"
+
 
 def config_from_transformers(config: BertConfig, **overrides: Any) -> SeqBertConfig:
     """Our configuration of the same architecture; `overrides` set fields that only ours has (`unpad_inputs`, …).
@@ -92,12 +94,17 @@ def _copy(model: PreTrainedModel, model_class: Any, config: Any) -> Any:
     # A base model may come without its pooler; the heads decide for themselves.
     has_choice = model is model.base_model
     kwargs = {"add_pooling_layer": model.pooler is not None} if has_choice else {}
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # initial weights, overwritten below, take nothing from the caller's stream
+    # Initial weights, overwritten below, take nothing from the caller's stream.
+    with torch.random.fork_rng(devices=[]):
         copy = model_class(config, **kwargs)
+    weights = model.state_dict()
+    if not config.tie_word_embeddings and _DECODER_BIAS in weights:
+        # transformers' untied head has a second bias that nothing uses; ours has not.
+        weights = {**weights, _UNUSED_BIAS: weights[_DECODER_BIAS]}
+        if _UNUSED_BIAS not in copy.state_dict():
+            del weights[_UNUSED_BIAS]
     # strict: both sides name every weight alike, and one that finds no place is an error, never a silent loss.
-    copy.load_state_dict(model.state_dict(), strict=True)
+    copy.load_state_dict(weights, strict=True)
     return copy.to(device=model.device, dtype=model.dtype).train(model.training)
 
 

@@ -209,8 +209,9 @@ class SeqBertPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         # The vocabulary's own bias is a bare parameter, which the base class does not know.
-        if module.__class__.__name__ == "SeqBertPredictionHead" and isinstance(module.bias, nn.Parameter):
-            init.zeros_(module.bias)
+        bias = getattr(module, "bias", None)
+        if module.__class__.__name__ == "SeqBertPredictionHead" and isinstance(bias, nn.Parameter):
+            init.zeros_(bias)
 
     def save_pretrained(  # type: ignore[override]
         self, save_directory: Any, *, save_original_format: bool = False, **kwargs: Any

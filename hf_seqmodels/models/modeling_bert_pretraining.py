@@ -46,8 +46,10 @@ class SeqBertPredictionHead(nn.Module):
         super().__init__()
         self.transform = SeqBertTransform(config)
         self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
-        # BERT's checkpoints hold the bias under this name; it is tied to the decoder's.
-        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+        if config.tie_word_embeddings:
+            # BERT's checkpoints hold the bias under this name; it is tied to the decoder's. Untied, it would be a
+            # parameter without a use, over which DistributedDataParallel stumbles.
+            self.bias = nn.Parameter(torch.zeros(config.vocab_size))
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """`(…, hidden)` -> `(…, vocab_size)`."""
@@ -93,6 +95,8 @@ class SeqBertMaskedLMBase(SeqBertPreTrainedModel):
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     }
+    # In BERT's untied checkpoints, where nothing uses it.
+    _keys_to_ignore_on_load_unexpected = [r"^cls\.predictions\.bias$"]
     bert: SeqBertModel
     cls: SeqBertHeads
 
@@ -103,7 +107,8 @@ class SeqBertMaskedLMBase(SeqBertPreTrainedModel):
     def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
         """Replaces the vocabulary projection and its bias."""
         self.cls.predictions.decoder = new_embeddings
-        self.cls.predictions.bias = new_embeddings.bias
+        if self.config.tie_word_embeddings:
+            self.cls.predictions.bias = new_embeddings.bias
 
     def encode_and_predict(
         self, labels: torch.Tensor | None, sparse_prediction: bool | None, **inputs: Any
@@ -228,7 +233,11 @@ class SeqBertForMaskedLM(SeqBertMaskedLMBase):
     """Masked language model alone."""
 
     # A pretraining checkpoint has these, too; leaving them is what this class is for, not worth a report.
-    _keys_to_ignore_on_load_unexpected = [r"^bert\.pooler\.", r"^cls\.seq_relationship\."]
+    _keys_to_ignore_on_load_unexpected = [
+        *SeqBertMaskedLMBase._keys_to_ignore_on_load_unexpected,
+        r"^bert\.pooler\.",
+        r"^cls\.seq_relationship\.",
+    ]
 
     def __init__(self, config: SeqBertConfig):
         super().__init__(config)

@@ -89,11 +89,19 @@ def test_a_copy_shares_no_memory_and_keeps_mode_dtype_and_pooler():
     assert not {p.data_ptr() for p in ours.parameters()} & {p.data_ptr() for p in theirs.parameters()}
 
 
-def test_untied_weights_stay_untied():
+def test_untied_weights_stay_untied(tmp_path):
     theirs = randomise(BertForPreTraining(BertConfig(**SIZES, tie_word_embeddings=False)))
     ours = from_transformers(theirs)
     assert ours.cls.predictions.decoder.weight is not ours.bert.embeddings.word_embeddings.weight
     assert_same_outputs(ours, theirs, inputs_for("ForPreTraining"))
+    assert_same_outputs(ours, to_transformers(ours), inputs_for("ForPreTraining"))
+    theirs.save_pretrained(tmp_path)
+    loaded, report = SeqBertForPreTraining.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(report.values()), report
+    assert_same_outputs(loaded, theirs, inputs_for("ForPreTraining"))
+    # the bias that only tied heads use is gone: every parameter trains
+    loaded(**inputs_for("ForPreTraining")).to_tuple()[0].sum().backward()
+    assert all(parameter.grad is not None for parameter in loaded.cls.predictions.parameters())
 
 
 def test_config_fields_survive_both_ways():
