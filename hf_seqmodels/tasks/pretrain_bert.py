@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 # A stream's tokenizer is trained on its first documents.
 _TOKENIZER_DOCUMENTS = 50_000
+_FLOPS_EXAMPLES = 4
 
 BertForPretraining = SeqBertForPreTraining | SeqBertForMaskedLM
 
@@ -197,7 +198,8 @@ def build_phases(corpus: Corpus, objective: ObjectiveArguments, args: EngineArgu
 
 
 def _first_indices(phase: Phase) -> range:
-    return range(min(phase.batch_size, len(phase.dataset.example_lengths(0, 0))))
+    """A few examples tell the FLOPs of a token as well as a batch does, and large models need not wait for one."""
+    return range(min(_FLOPS_EXAMPLES, phase.batch_size, len(phase.dataset.example_lengths(0, 0))))
 
 
 def build_model(
