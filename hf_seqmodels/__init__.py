@@ -1,6 +1,7 @@
 """Sequence models from RNN to ViT for transformers. Importing this package plugs them into the Auto classes."""
 
 from hf_seqmodels.models.configuration_bert import SeqBertConfig
+from hf_seqmodels.models.configuration_vit import SeqViTConfig
 from hf_seqmodels.models.modeling_bert import SeqBertModel
 from hf_seqmodels.models.modeling_bert_finetuning import (
     SeqBertForMultipleChoice,
@@ -13,6 +14,10 @@ from hf_seqmodels.models.modeling_bert_pretraining import (
     SeqBertForNextSentencePrediction,
     SeqBertForPreTraining,
 )
+from hf_seqmodels.models.modeling_vit import SeqViTModel
+from hf_seqmodels.models.modeling_vit_classification import SeqViTBackbone, SeqViTForImageClassification
+from hf_seqmodels.models.modeling_vit_mae import SeqViTForPreTraining
+from hf_seqmodels.models.modeling_vit_masked import SeqViTForMaskedImageModeling, SeqViTForMaskedPatchPrediction
 from hf_seqmodels.registry import register
 
 __version__ = "0.1.0"
@@ -29,4 +34,11 @@ __all__ = [
     "SeqBertForSequenceClassification",
     "SeqBertForTokenClassification",
     "SeqBertModel",
+    "SeqViTBackbone",
+    "SeqViTConfig",
+    "SeqViTForImageClassification",
+    "SeqViTForMaskedImageModeling",
+    "SeqViTForMaskedPatchPrediction",
+    "SeqViTForPreTraining",
+    "SeqViTModel",
 ]

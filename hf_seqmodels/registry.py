@@ -7,6 +7,7 @@ import transformers
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from hf_seqmodels.models.configuration_bert import SeqBertConfig
+from hf_seqmodels.models.configuration_vit import SeqViTConfig
 from hf_seqmodels.models.modeling_bert import SeqBertModel
 from hf_seqmodels.models.modeling_bert_finetuning import (
     SeqBertForMultipleChoice,
@@ -19,6 +20,10 @@ from hf_seqmodels.models.modeling_bert_pretraining import (
     SeqBertForNextSentencePrediction,
     SeqBertForPreTraining,
 )
+from hf_seqmodels.models.modeling_vit import SeqViTModel
+from hf_seqmodels.models.modeling_vit_classification import SeqViTBackbone, SeqViTForImageClassification
+from hf_seqmodels.models.modeling_vit_mae import SeqViTForPreTraining
+from hf_seqmodels.models.modeling_vit_masked import SeqViTForMaskedImageModeling
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,16 @@ ARCHITECTURES = (
             "AutoModelForTokenClassification": SeqBertForTokenClassification,
             "AutoModelForQuestionAnswering": SeqBertForQuestionAnswering,
             "AutoModelForMultipleChoice": SeqBertForMultipleChoice,
+        },
+    ),
+    Architecture(
+        config=SeqViTConfig,
+        models={
+            "AutoModel": SeqViTModel,
+            "AutoModelForPreTraining": SeqViTForPreTraining,
+            "AutoModelForImageClassification": SeqViTForImageClassification,
+            "AutoModelForMaskedImageModeling": SeqViTForMaskedImageModeling,
+            "AutoBackbone": SeqViTBackbone,
         },
     ),
 )

@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from transformers.activations import ACT2FN
 
 
 def dropout(hidden_states: torch.Tensor, p: float, training: bool) -> torch.Tensor:
@@ -32,4 +33,50 @@ class Dropout(nn.Dropout):
         return dropout(hidden_states, self.p, self.training)
 
 
-__all__ = ["Dropout", "dropout"]
+class DropPath(nn.Module):
+    """Stochastic depth (Huang et al. 2016): leaves out a residual branch for whole examples.
+
+    Args:
+        rate: share of the examples; those that remain are scaled up.
+    """
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, branch: torch.Tensor) -> torch.Tensor:
+        """`(batch, …)` -> the same, zero for some examples while training."""
+        if not self.training or self.rate == 0.0:
+            return branch
+        keep = torch.rand(len(branch), *(1,) * (branch.dim() - 1), device=branch.device) >= self.rate
+        return branch * (keep.to(branch.dtype) / (1.0 - self.rate))
+
+
+class LayerScale(nn.Module):
+    """A learned gain for each feature of a residual branch (Touvron et al. 2021, "Going deeper …", section 2)."""
+
+    def __init__(self, dim: int, value: float):
+        super().__init__()
+        self.value = value
+        self.scale = nn.Parameter(torch.full((dim,), float(value)))
+
+    def forward(self, branch: torch.Tensor) -> torch.Tensor:
+        """`(…, dim)` -> the same."""
+        return branch * self.scale
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with an activation between them (Vaswani et al. 2017, section 3.3)."""
+
+    def __init__(self, hidden_size: int, intermediate_size: int, activation: str):
+        super().__init__()
+        self.fc1 = nn.Linear(hidden_size, intermediate_size)
+        self.activation = ACT2FN[activation]
+        self.fc2 = nn.Linear(intermediate_size, hidden_size)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """`(…, hidden)` -> the same."""
+        return self.fc2(self.activation(self.fc1(hidden_states)))
+
+
+__all__ = ["DropPath", "Dropout", "FeedForward", "LayerScale", "dropout"]

@@ -15,7 +15,7 @@ from .cross_entropy import IGNORE_INDEX, summed_cross_entropy
 # As transformers names them.
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
-Count = int | torch.Tensor | None
+Count = int | float | torch.Tensor | None
 
 
 def divide(total: torch.Tensor, num_items: Count, own_items: torch.Tensor | int) -> torch.Tensor:
@@ -25,6 +25,11 @@ def divide(total: torch.Tensor, num_items: Count, own_items: torch.Tensor | int)
     if isinstance(num_items, torch.Tensor):
         return total / num_items.to(device=total.device, dtype=total.dtype).clamp(min=1)
     return total / max(num_items, 1)
+
+
+def at_least_float32(values: torch.Tensor) -> torch.Tensor:
+    """Low precision is too coarse for a loss; float64 stays."""
+    return values if values.dtype == torch.float64 else values.float()
 
 
 def token_cross_entropy(
@@ -77,13 +82,51 @@ def sequence_classification_loss(
         return token_cross_entropy(logits, labels, num_items_in_batch)
     if labels.numel() != logits.numel():
         raise ValueError(f"labels of shape {tuple(labels.shape)} do not fit logits of shape {tuple(logits.shape)}.")
-    logits = logits if logits.dtype == torch.float64 else logits.float()
+    logits = at_least_float32(logits)
     labels = labels.reshape(logits.shape).to(logits)
     if problem_type == "regression":
         total = nn.functional.mse_loss(logits, labels, reduction="sum")
     else:
         total = nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
     return divide(total, num_items_in_batch, labels.numel())
+
+
+def image_classification_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    problem_type: str | None = None,
+    num_items_in_batch: Count = None,
+    label_smoothing: float = 0.0,
+) -> torch.Tensor:
+    """Loss of an image classifier: as `sequence_classification_loss`, but float labels of several classes are soft.
+
+    Mixup and label smoothing give every image a distribution over the classes (Zhang et al. 2017): the loss is the
+    cross-entropy with it. transformers takes such labels for multi-label targets, and writes that into the config;
+    here that needs `problem_type="multi_label_classification"`.
+
+    Args:
+        logits: `(batch, num_labels)`.
+        labels: `(batch,)` class ids, -100 for none; or `(batch, num_labels)` probabilities.
+        problem_type: `config.problem_type`.
+        num_items_in_batch: elements of the labels in the whole step, counted as Trainer does.
+        label_smoothing: for hard labels only (soft ones come smoothed, if at all).
+
+    Raises:
+        ValueError: labels and logits do not fit.
+    """
+    num_labels = logits.shape[-1]
+    if problem_type is not None or num_labels == 1:
+        return sequence_classification_loss(logits, labels, problem_type, num_items_in_batch)
+    if not labels.is_floating_point():
+        check_labels(labels, num_labels, logits.shape[:-1])
+        return token_cross_entropy(logits, labels, num_items_in_batch, label_smoothing)
+    if labels.shape != logits.shape:
+        raise ValueError(
+            f"soft labels of shape {tuple(labels.shape)} do not fit logits of shape {tuple(logits.shape)}."
+        )
+    logits = at_least_float32(logits)
+    total = -(labels.to(logits) * logits.log_softmax(-1)).sum()
+    return divide(total, None if num_items_in_batch is None else num_items_in_batch / num_labels, len(labels))
 
 
 def check_labels(labels: torch.Tensor, num_labels: int, shape: Sequence[int], name: str = "labels") -> None:
@@ -104,4 +147,13 @@ def check_labels(labels: torch.Tensor, num_labels: int, shape: Sequence[int], na
         raise ValueError(f"{name} holds {labels[wrong][0].item()}, outside [0, {num_labels}) (-100 means no label).")
 
 
-__all__ = ["IGNORE_INDEX", "Count", "check_labels", "divide", "sequence_classification_loss", "token_cross_entropy"]
+__all__ = [
+    "IGNORE_INDEX",
+    "Count",
+    "at_least_float32",
+    "check_labels",
+    "divide",
+    "image_classification_loss",
+    "sequence_classification_loss",
+    "token_cross_entropy",
+]

@@ -92,21 +92,18 @@ def random_patches(noise: torch.Tensor, ratio: float, eligible: torch.Tensor | N
     return (rank < marked) & eligible
 
 
-def kept_indices(visible: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+def kept_indices(visible: torch.Tensor) -> torch.Tensor:
     """Where the visible patches lie, in order, so that an encoder can run on them alone.
 
     Args:
         visible: `(batch, num_patches)` boolean.
 
     Returns:
-        `ids_keep` `(batch, num_kept)`, num_kept being the largest count of any image; and a mask of that shape that
-        is False on the filling of images with fewer, or `None` if there are none.
+        `(batch, num_kept)`, num_kept being the largest count of any image; -1 fills up the others.
     """
-    counts = visible.sum(1)
-    num_kept = int(counts.max())
+    num_kept = int(visible.sum(1).max())
     ids_keep = (~visible).to(torch.uint8).argsort(dim=1, stable=True)[:, :num_kept]
-    whole = bool((counts == num_kept).all())
-    return ids_keep, None if whole else visible.gather(1, ids_keep)
+    return ids_keep.masked_fill(~visible.gather(1, ids_keep), -1)
 
 
 def gather_patches(patches: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
