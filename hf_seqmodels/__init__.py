@@ -2,6 +2,7 @@
 
 from hf_seqmodels.models.configuration_bert import SeqBertConfig
 from hf_seqmodels.models.configuration_vit import SeqViTConfig
+from hf_seqmodels.models.image_processing_vit import SeqViTImageProcessor
 from hf_seqmodels.models.modeling_bert import SeqBertModel
 from hf_seqmodels.models.modeling_bert_finetuning import (
     SeqBertForMultipleChoice,
@@ -40,5 +41,6 @@ __all__ = [
     "SeqViTForMaskedImageModeling",
     "SeqViTForMaskedPatchPrediction",
     "SeqViTForPreTraining",
+    "SeqViTImageProcessor",
     "SeqViTModel",
 ]

@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import transformers
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoImageProcessor, BaseImageProcessor, PreTrainedConfig, PreTrainedModel
 
 from hf_seqmodels.models.configuration_bert import SeqBertConfig
 from hf_seqmodels.models.configuration_vit import SeqViTConfig
+from hf_seqmodels.models.image_processing_vit import SeqViTImageProcessor
 from hf_seqmodels.models.modeling_bert import SeqBertModel
 from hf_seqmodels.models.modeling_bert_finetuning import (
     SeqBertForMultipleChoice,
@@ -33,10 +34,12 @@ class Architecture:
     Args:
         config: its configuration class, which carries the model_type.
         models: name of an Auto class -> the model class that it gives.
+        image_processor: what `AutoImageProcessor` gives for it.
     """
 
     config: type[PreTrainedConfig]
     models: dict[str, type[PreTrainedModel]] = field(default_factory=dict)
+    image_processor: type[BaseImageProcessor] | None = None
 
 
 ARCHITECTURES = (
@@ -62,6 +65,7 @@ ARCHITECTURES = (
             "AutoModelForMaskedImageModeling": SeqViTForMaskedImageModeling,
             "AutoBackbone": SeqViTBackbone,
         },
+        image_processor=SeqViTImageProcessor,
     ),
 )
 
@@ -73,6 +77,13 @@ def register() -> None:
         for auto_class, model_class in architecture.models.items():
             auto: Any = getattr(transformers, auto_class)
             auto.register(architecture.config, model_class, exist_ok=True)
+        if (processor := architecture.image_processor) is not None:
+            # Ours needs no torchvision, so it serves where that backend is asked for, too.
+            AutoImageProcessor.register(
+                architecture.config,
+                image_processor_classes={"pil": processor, "torchvision": processor},
+                exist_ok=True,
+            )
 
 
 __all__ = ["ARCHITECTURES", "Architecture", "register"]
