@@ -78,7 +78,7 @@ def main(
         ),
         resume_from=resume_from,
         processing_class=corpus.tokenizer,
-        flops_per_token=flops,
+        flops_per_unit=flops,
     )
     if state.is_main_process:
         parameters = sum(parameter.numel() for parameter in model.parameters())

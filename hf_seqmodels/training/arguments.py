@@ -7,6 +7,9 @@ from hf_seqmodels.training.optimizers import OPTIMIZERS
 from hf_seqmodels.training.precision import PRECISIONS
 from hf_seqmodels.training.schedules import SCHEDULES
 
+# `base_learning_rate` is that of a batch of so many examples.
+REFERENCE_BATCH = 256
+
 
 def _option(default: Any, text: str) -> Any:
     return field(default=default, metadata={"help": text})
@@ -27,6 +30,14 @@ class EngineArguments:
     per_device_eval_batch_size: int = _option(32, "Examples of an evaluation batch on each process.")
     gradient_accumulation_steps: int = _option(1, "Micro-batches of an optimiser step on each process.")
     learning_rate: float = _option(1e-3, "Peak learning rate.")
+    base_learning_rate: float | None = _option(
+        None,
+        "Learning rate for a batch of 256; the peak is base × total batch / 256 (Goyal et al. 2017), in place of "
+        "learning_rate. Total batch: per_device_train_batch_size × gradient_accumulation_steps × processes.",
+    )
+    layer_decay: float = _option(
+        1.0, "Each layer learns at this factor of the rate of the layer above it (Clark et al. 2020; Bao et al. 2022)."
+    )
     lr_scheduler_type: str = _option("linear", f"Schedule after the warm-up: {', '.join(SCHEDULES)}.")
     warmup_steps: float = _option(0.1, "Warm-up: steps, or a share of max_steps if below 1.")
     optim: str = _option("adamw", f"Optimiser: {', '.join(OPTIMIZERS)} (lamb needs the extra [lamb]).")
@@ -35,6 +46,11 @@ class EngineArguments:
     adam_beta2: float = _option(0.999, "Decay of the second moment.")
     adam_epsilon: float = _option(1e-6, "Added to the root of the second moment.")
     max_grad_norm: float = _option(1.0, "Gradients are scaled down to this norm; 0 leaves them.")
+    ema_decay: float = _option(
+        0.0,
+        "Evaluate and keep a moving average of the weights with this decay (Polyak & Juditsky 1992), warmed up as "
+        "min(ema_decay, (1 + step) / (10 + step)); 0 = none.",
+    )
     mixed_precision: str = _option(
         "no",
         "no = float32; bf16 = accelerate's autocast; bf16_master = bfloat16 weights with float32 masters; "
@@ -73,7 +89,11 @@ class EngineArguments:
             self._require(name, getattr(self, name) >= 0, "at least 0")
         for name in ("learning_rate", "adam_epsilon"):
             self._require(name, getattr(self, name) > 0, "above 0")
-        for name in ("adam_beta1", "adam_beta2"):
+        self._require(
+            "base_learning_rate", self.base_learning_rate is None or self.base_learning_rate > 0, "above 0, or none"
+        )
+        self._require("layer_decay", 0 < self.layer_decay <= 1, "in (0, 1]")
+        for name in ("adam_beta1", "adam_beta2", "ema_decay"):
             self._require(name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         for name, allowed in (
             ("lr_scheduler_type", SCHEDULES),
@@ -94,3 +114,13 @@ class EngineArguments:
     def num_warmup_steps(self) -> int:
         """The warm-up in steps."""
         return round(self.warmup_steps * self.max_steps) if self.warmup_steps < 1 else round(self.warmup_steps)
+
+    def total_batch_size(self, num_processes: int) -> int:
+        """Examples of an optimiser step over all processes."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps * num_processes
+
+    def peak_learning_rate(self, num_processes: int) -> float:
+        """`base_learning_rate` scaled to the total batch (Goyal et al. 2017, section 2.1), or else `learning_rate`."""
+        if self.base_learning_rate is None:
+            return self.learning_rate
+        return self.base_learning_rate * self.total_batch_size(num_processes) / REFERENCE_BATCH

@@ -14,16 +14,24 @@ from transformers import PreTrainedModel
 
 from hf_seqmodels.data.sampling import BatchStream, Cursor, ResumableLoader, ShardedDataset
 from hf_seqmodels.training import rng
-from hf_seqmodels.training.arguments import EngineArguments
+from hf_seqmodels.training.arguments import REFERENCE_BATCH, EngineArguments
+from hf_seqmodels.training.ema import AveragedWeights
 from hf_seqmodels.training.errors import CheckpointError, NonFiniteLossError
 from hf_seqmodels.training.flops import measure_gemm_rate
-from hf_seqmodels.training.optimizers import build_optimizer, undecayed_names
+from hf_seqmodels.training.optimizers import (
+    build_optimizer,
+    learning_rate_scales,
+    parameter_groups,
+    set_learning_rate,
+    undecayed_names,
+)
 from hf_seqmodels.training.precision import MasterWeights, choose_precision
 from hf_seqmodels.training.reporting import Reporter
 from hf_seqmodels.training.schedules import build_schedule
 from hf_seqmodels.training.signals import StopSignals
 from hf_seqmodels.training.state import RunState
 from hf_seqmodels.training.storage import RunStorage
+from hf_seqmodels.training.units import count_tokens
 
 Batch = dict[str, Any]
 
@@ -66,12 +74,6 @@ class TrainResult:
     stopped_by: str | None
 
 
-def count_tokens(batch: Batch) -> int:
-    """Real tokens of a batch: those that `attention_mask` shows, or all of `input_ids`."""
-    mask = batch.get("attention_mask")
-    return int(mask.sum()) if mask is not None else batch["input_ids"].numel()
-
-
 class Engine:
     """Trains a model through the phases, exactly: accumulation, processes and interruptions leave no trace.
 
@@ -83,10 +85,13 @@ class Engine:
         args: how to train.
         phases: what to train on; their steps add up to `args.max_steps`.
         count_items: batch -> the loss denominators by keyword argument, e.g. `{"num_items_in_batch": 57}`.
-        evaluate: engine -> metrics; called with the model in eval mode and the random state kept.
+        evaluate: engine -> metrics; called with the model in eval mode, its weights averaged if `args.ema_decay` asks
+            for it, and the random state kept.
         resume_from: a checkpoint of `open_run_folder`.
         processing_class: tokenizer or processor, saved beside the model.
-        flops_per_token: FLOPs of forward and backward, for the log.
+        unit: what the speed is counted in: the log has `<unit>_per_second`.
+        count_units: batch -> how many of them it has.
+        flops_per_unit: FLOPs of forward and backward, for the log.
 
     Raises:
         ValueError: the phases do not add up, or the precision does not go with the set-up.
@@ -101,10 +106,11 @@ class Engine:
         *,
         count_items: Callable[[Batch], dict[str, int]],
         evaluate: Callable[["Engine"], dict[str, float]] | None = None,
-        count_tokens: Callable[[Batch], int] = count_tokens,
         resume_from: Path | None = None,
         processing_class: Any = None,
-        flops_per_token: float | None = None,
+        unit: str = "tokens",
+        count_units: Callable[[Batch], int] = count_tokens,
+        flops_per_unit: float | None = None,
     ):
         for phase in phases:
             if phase.steps < 1:
@@ -112,8 +118,8 @@ class Engine:
         if sum(phase.steps for phase in phases) != args.max_steps:
             raise ValueError(f"The phases' steps {[p.steps for p in phases]} do not add up to {args.max_steps}.")
         self.args, self.phases = args, phases
-        self.count_items, self.count_tokens, self.evaluate = count_items, count_tokens, evaluate
-        self.flops_per_token = flops_per_token
+        self.count_items, self.evaluate = count_items, evaluate
+        self.unit, self.count_units, self.flops_per_unit = unit, count_units, flops_per_unit
         on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available()
         self.precision = choose_precision(args.mixed_precision, torch.device("cpu" if on_cpu else "cuda"))
         self.accelerator = Accelerator(
@@ -127,16 +133,16 @@ class Engine:
         if args.gradient_checkpointing:
             model.activation_checkpointing_enable()
         undecayed = undecayed_names(model)
+        scales = learning_rate_scales(model, args.layer_decay) if args.layer_decay != 1 else None
         self.masters: MasterWeights | None = None
         if self.precision == "bf16_master":
             model.to(self.accelerator.device)
             self.masters = MasterWeights(model)
+        self.learning_rate = args.peak_learning_rate(self.accelerator.num_processes)
         optimizer = build_optimizer(
             args.optim,
-            (self.masters or model).named_parameters(),
-            undecayed,
-            args.learning_rate,
-            args.weight_decay,
+            parameter_groups((self.masters or model).named_parameters(), undecayed, args.weight_decay, scales),
+            self.learning_rate,
             (args.adam_beta1, args.adam_beta2),
             args.adam_epsilon,
         )
@@ -149,7 +155,13 @@ class Engine:
         self.optimizer: torch.optim.Optimizer = optimizer
         self.model: PreTrainedModel = self.accelerator.unwrap_model(self.wrapped)
         self.schedule = build_schedule(args.lr_scheduler_type, args.num_warmup_steps, args.max_steps)
-        self.storage = RunStorage(self.accelerator, args, self.model, self.optimizer, self.masters, processing_class)
+        self.average: AveragedWeights | None = None
+        if args.ema_decay:
+            trained = (self.masters or self.model).named_parameters()
+            self.average = AveragedWeights(self.model, trained, args.ema_decay)
+        self.storage = RunStorage(
+            self.accelerator, args, self.model, self.optimizer, self.masters, self.average, processing_class
+        )
         self.metrics: dict[str, float] = {}
         # Dropout differs between processes; the state is the same however much was drawn before.
         torch.manual_seed(args.seed + self.accelerator.process_index)
@@ -161,10 +173,14 @@ class Engine:
         on_cpu = self.accelerator.device.type == "cpu"
         if on_cpu and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true"):
             raise ValueError("accelerate ignores FSDP on CPUs and would run DDP: launch without --use_fsdp.")
-        if self.precision == "bf16_master" and self.accelerator.distributed_type == DistributedType.FSDP:
+        if self.accelerator.distributed_type != DistributedType.FSDP:
+            return
+        if self.precision == "bf16_master":
             raise ValueError(
                 "mixed_precision='bf16_master' does not go with FSDP, which keeps masters itself: use bf16."
             )
+        if self.args.ema_decay:
+            raise ValueError(f"ema_decay={self.args.ema_decay} does not go with FSDP, which shards weights: use 0.")
 
     def _check_phase(self) -> None:
         index, step = self.state.phase, self.state.step
@@ -203,9 +219,15 @@ class Engine:
             self.args.max_steps,
             self.state.step,
             self.args.disable_tqdm,
-            self.flops_per_token,
+            self.unit,
+            self.flops_per_unit,
             self._gemm_rate(),
         )
+        if self.args.base_learning_rate is not None:
+            self.reporter.say(
+                f"Peak learning rate {self.learning_rate:.4g} = base_learning_rate {self.args.base_learning_rate:g} × "
+                f"batch {self.args.total_batch_size(self.accelerator.num_processes)} / {REFERENCE_BATCH}."
+            )
         stopped_by = None
         with StopSignals() as signals:
             while self.state.step < self.args.max_steps and stopped_by is None:
@@ -217,7 +239,7 @@ class Engine:
         return TrainResult(self.state.step, self.state.history, self.metrics, stopped_by)
 
     def _gemm_rate(self) -> float | None:
-        if self.flops_per_token is None:
+        if self.flops_per_unit is None:
             return None
         dtype = torch.float32 if self.precision == "no" else torch.bfloat16
         return measure_gemm_rate(dtype, self.accelerator.device) * self.accelerator.num_processes
@@ -253,15 +275,15 @@ class Engine:
 
     def _step(self, batches: Iterator[tuple[Batch, Cursor]], signals: StopSignals, phase: str) -> bool:
         """One optimiser step; whether some process was asked to stop."""
-        micro_batches, tokens, totals = [], 0, dict[str, int]()
+        micro_batches, units, totals = [], 0, dict[str, int]()
         for _ in range(self.args.gradient_accumulation_steps):
             batch, self.state.cursor = next(batches)
             micro_batches.append(batch)
-            tokens += self.count_tokens(batch)
+            units += self.count_units(batch)
             for name, count in self.count_items(batch).items():
                 totals[name] = totals.get(name, 0) + count
         names = list(totals)
-        tokens, *counts = self._sum([tokens, *totals.values()])
+        units, *counts = self._sum([units, *totals.values()])
         losses = self._backward(micro_batches, dict(zip(names, counts)))
         # Asked as late as the processes still talk to each other, so that a signal ends the step it falls in.
         stops, loss, *parts = self._sum([int(signals.received is not None), *losses.values()])
@@ -272,16 +294,17 @@ class Engine:
                 f"changed by it; the last checkpoint in {self.args.output_dir} is good. A lower learning_rate, a "
                 "longer warm-up or a lower max_grad_norm may help."
             )
-        rate = self.args.learning_rate * self.schedule(self.state.step + 1)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        rate = self.learning_rate * self.schedule(self.state.step + 1)
+        set_learning_rate(self.optimizer, rate)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.masters is not None:
             self.masters.publish()
         self.state.step += 1
+        if self.average is not None:
+            self.average.update(self.state.step)
         self._note({**dict(zip(losses, [loss, *parts])), "grad_norm": norm.item()})
-        self.reporter.advance(int(tokens))
+        self.reporter.advance(int(units))
         if self.state.step % self.args.logging_steps == 0:
             self._log(rate)
         return stops > 0
@@ -303,7 +326,7 @@ class Engine:
                 self.masters.accumulate()
             for name, value in outputs.items():
                 if name == "loss" or name.endswith("_loss"):
-                    losses[name] = losses.get(name, 0.0) + value.detach()
+                    losses[name] = losses.get(name, 0.0) + torch.as_tensor(value).detach()
         return losses
 
     def _sum(self, values: list[Any]) -> list[Any]:
@@ -343,7 +366,8 @@ class Engine:
     def _evaluate(self) -> None:
         assert self.evaluate is not None
         self.model.eval()
-        with rng.preserved(), torch.no_grad():
+        averaged = self.average.swapped_in() if self.average is not None else nullcontext()
+        with rng.preserved(), torch.no_grad(), averaged:
             self.metrics = self.evaluate(self)
         self.model.train()
         self.state.history.append(

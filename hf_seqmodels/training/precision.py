@@ -1,6 +1,6 @@
 """bfloat16 weights with float32 masters (Micikevicius et al. 2018, "Mixed Precision Training", section 3.1)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +23,19 @@ def _cpu_multiplies_bfloat16() -> bool:
     """Without AVX512-BF16 or AMX, PyTorch computes bfloat16 products on the CPU, but slower than float32's."""
     flags = Path("/proc/cpuinfo")
     return flags.is_file() and any(name in flags.read_text() for name in ("avx512_bf16", "amx_bf16"))
+
+
+@contextmanager
+def swapped(parameters: Sequence[nn.Parameter], values: Sequence[torch.Tensor]) -> Iterator[None]:
+    """The parameters hold other values inside, of any dtype, and their own memory again afterwards."""
+    own = [parameter.data for parameter in parameters]
+    try:
+        for parameter, value in zip(parameters, values):
+            parameter.data = value.data
+        yield
+    finally:
+        for parameter, data in zip(parameters, own):
+            parameter.data = data
 
 
 class MasterWeights:
@@ -73,14 +86,8 @@ class MasterWeights:
     @contextmanager
     def full_precision(self) -> Iterator[None]:
         """The model holds its float32 masters inside, for saving."""
-        rounded = {name: weight.data for name, weight in self._weights.items()}
-        for name, weight in self._weights.items():
-            weight.data = self._masters[name].data
-        try:
+        with swapped(list(self._weights.values()), list(self._masters.values())):
             yield
-        finally:
-            for name, weight in self._weights.items():
-                weight.data = rounded[name]
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:

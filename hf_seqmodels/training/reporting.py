@@ -13,7 +13,8 @@ class Reporter:
     Args:
         accelerator: whose trackers get the figures.
         total: optimiser steps in all; `start` of them are already done.
-        flops_per_token: FLOPs of forward and backward, for the share of the machine's rate (MFU).
+        unit: what the speed is counted in, such as "tokens"; it names the figure `speed/tokens_per_second`.
+        flops_per_unit: FLOPs of forward and backward, for the share of the machine's rate (MFU).
         gemm_rate: the machine's rate in FLOP/s over all processes.
     """
 
@@ -23,11 +24,13 @@ class Reporter:
         total: int,
         start: int,
         disable: bool,
-        flops_per_token: float | None,
+        unit: str,
+        flops_per_unit: float | None,
         gemm_rate: float | None,
     ):
         self.accelerator = accelerator
-        self.flops_per_token = flops_per_token
+        self.unit = unit
+        self.flops_per_unit = flops_per_unit
         self.gemm_rate = gemm_rate
         self.bar = tqdm(
             total=total,
@@ -38,12 +41,12 @@ class Reporter:
             smoothing=0.05,
             mininterval=0.5,
         )
-        self._tokens = 0
+        self._units = 0
         self._since = time.perf_counter()
 
-    def advance(self, tokens: int) -> None:
-        """One step of so many tokens, over all processes."""
-        self._tokens += tokens
+    def advance(self, units: int) -> None:
+        """One step of so many units, over all processes."""
+        self._units += units
         self.bar.update(1)
 
     def log(self, step: int, figures: dict[str, Any]) -> None:
@@ -67,19 +70,19 @@ class Reporter:
 
     def restart_clock(self) -> None:
         """Leaves out what happened since the last step (evaluation, saving)."""
-        self._tokens, self._since = 0, time.perf_counter()
+        self._units, self._since = 0, time.perf_counter()
 
     def close(self) -> None:
         """Ends the bar; the trackers are the accelerator's to end."""
         self.bar.close()
 
     def _speed(self) -> dict[str, float]:
-        if not self._tokens:
+        if not self._units:
             return {}
-        per_second = self._tokens / (time.perf_counter() - self._since)
-        speed = {"speed/tokens_per_second": per_second}
-        if self.flops_per_token is not None and self.gemm_rate is not None:
-            speed["speed/mfu"] = per_second * self.flops_per_token / self.gemm_rate
+        per_second = self._units / (time.perf_counter() - self._since)
+        speed = {f"speed/{self.unit}_per_second": per_second}
+        if self.flops_per_unit is not None and self.gemm_rate is not None:
+            speed["speed/mfu"] = per_second * self.flops_per_unit / self.gemm_rate
         self.restart_clock()
         return speed
 

@@ -1,7 +1,7 @@
 """Saving and loading what a run needs to go on: weights, optimiser, random state, position."""
 
 import shutil
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from transformers import PreTrainedModel
 
-from hf_seqmodels.training import checkpoint, rng
+from hf_seqmodels.training import checkpoint, ema, rng
 from hf_seqmodels.training.arguments import EngineArguments
+from hf_seqmodels.training.ema import AveragedWeights
 from hf_seqmodels.training.errors import CheckpointError
+from hf_seqmodels.training.optimizers import check_groups
 from hf_seqmodels.training.precision import MasterWeights
 from hf_seqmodels.training.state import RunState
 
@@ -39,6 +41,7 @@ class RunStorage:
         model: unwrapped.
         optimizer: over the model's parameters, or over the masters.
         masters: float32 weights, where the model's are bfloat16.
+        average: of the weights, in `ema.safetensors` beside the raw ones; the final model holds it.
         processing_class: saved beside the model.
     """
 
@@ -49,10 +52,12 @@ class RunStorage:
         model: PreTrainedModel,
         optimizer: torch.optim.Optimizer,
         masters: MasterWeights | None,
+        average: AveragedWeights | None,
         processing_class: Any,
     ):
         self.accelerator, self.args, self.model = accelerator, args, model
-        self.optimizer, self.masters, self.processing_class = optimizer, masters, processing_class
+        self.optimizer, self.masters, self.average = optimizer, masters, average
+        self.processing_class = processing_class
         self.sharded = accelerator.distributed_type == DistributedType.FSDP
         self.folder = Path(args.output_dir)
         self._saved: int | None = None  # step of the last checkpoint in `folder` that is known to be whole
@@ -77,6 +82,8 @@ class RunStorage:
             rng.save(aside, self.accelerator.process_index)
             if self.accelerator.is_main_process:
                 self._save_model(aside, weights)
+                if self.average is not None:
+                    self.average.save(aside)
                 torch.save(optimizer_state, aside / "optimizer.pt")
                 state.save(aside, self.model, self.accelerator.num_processes)
         except _WRITE_ERRORS as error:
@@ -108,25 +115,34 @@ class RunStorage:
             return get_optimizer_state_dict(self.model, self.optimizer, options=_WHOLE)
         return self.optimizer.state_dict()
 
-    def _save_model(self, folder: Path, weights: dict[str, torch.Tensor] | None, **push: Any) -> None:
-        with self.masters.full_precision() if self.masters is not None else nullcontext():
+    def _save_model(
+        self, folder: Path, weights: dict[str, torch.Tensor] | None, averaged: bool = False, **push: Any
+    ) -> None:
+        with ExitStack() as values:
+            if self.masters is not None:
+                values.enter_context(self.masters.full_precision())
+            if averaged and self.average is not None:
+                values.enter_context(self.average.swapped_in())
             self.model.save_pretrained(folder, state_dict=weights, **push)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(folder, **push)
 
     def save_final(self) -> None:
-        """Puts the trained model into the output folder itself, and pushes it if asked to."""
+        """Puts the trained model into the output folder itself, and pushes it if asked to.
+
+        It is the averaged one, if there is an average.
+        """
         weights = self.accelerator.get_state_dict(self.model) if self.sharded else None
         if self.accelerator.is_main_process:
             push: dict[str, Any] = {}
             if self.args.push_to_hub:
                 # Pushed while it is saved: `model.push_to_hub` would take rounded weights, or one process's shards.
                 push = {"push_to_hub": True, "repo_id": self.args.hub_model_id or self.folder.resolve().name}
-            self._save_model(self.folder, weights, **push)
+            self._save_model(self.folder, weights, averaged=True, **push)
         self.accelerator.wait_for_everyone()
 
     def load(self, path: Path) -> RunState:
-        """Restores weights, optimiser and, last of all, the random state.
+        """Restores weights, their average, optimiser and, last of all, the random state.
 
         Raises:
             CheckpointError: the checkpoint belongs to another model or set-up.
@@ -136,17 +152,21 @@ class RunStorage:
                 f"{path} has no training_state.json: it is a model, not a checkpoint of this engine."
             )
         state = RunState.load(path, self.model, self.accelerator.num_processes)
+        ema.check_file(path, self.average)
         weights = load_file(path / "model.safetensors")
         optimizer_state = torch.load(path / "optimizer.pt", weights_only=True, map_location="cpu")
         if self.sharded:
             set_model_state_dict(self.model, weights, options=StateDictOptions(full_state_dict=True, strict=False))  # type: ignore[arg-type]
             set_optimizer_state_dict(self.model, self.optimizer, optimizer_state, options=_WHOLE)
         else:
+            check_groups(self.optimizer, optimizer_state["param_groups"], path)
             if self.masters is not None:
                 self.masters.load_state_dict(weights)
             else:
                 self._load_weights(weights, path)
             self.optimizer.load_state_dict(optimizer_state)
+        if self.average is not None:
+            self.average.load(path)
         rng.load(path, self.accelerator.process_index)
         if path.resolve() == checkpoint.checkpoint_path(self.folder, state.step).resolve():
             self._saved = state.step

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.training.toy import ToyRun, remains, run_in_process, run_in_two_processes
 
@@ -30,6 +31,23 @@ def test_cut_leaves_no_trace(tmp_path: Path, cut: tuple[int, int, int], precisio
     # float32 sums in another order; in bfloat16 each piece's gradient is rounded to 8 bits before it is added.
     tolerance = 1e-6 if precision == "no" else 2e-2
     assert (pieces - whole).norm() / whole.norm() < tolerance
+
+
+def _outcome(toy: ToyRun, folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+    assert run_in_process(replace(toy, output_dir=str(folder))) == 0
+    last = sorted(folder.glob("checkpoint-*"))[-1]
+    return {name: load_file(last / f"{name}.safetensors") for name in ("model", "ema")}
+
+
+def test_cut_leaves_no_trace_in_averages_and_layer_rates(tmp_path: Path) -> None:
+    # The peak is 0.01 for both: base_learning_rate × 8 examples / 256. A large epsilon, lest Adam blow the rounding of
+    # gradients that are zero in truth (a key's bias) up to whole steps.
+    fields = {"steps": 4, "record_gradients": False, "adam_epsilon": 1e-3}
+    toy = replace(WHOLE, **fields, base_learning_rate=0.32, layer_decay=0.5, ema_decay=0.9)
+    whole, pieces = _outcome(toy, tmp_path / "a"), _outcome(replace(toy, batch=2, accumulation=4), tmp_path / "b")
+    for part in ("model", "ema"):
+        for name, expected in whole[part].items():
+            torch.testing.assert_close(pieces[part][name], expected, rtol=0, atol=1e-6)
 
 
 def test_means_of_means_would_fail(tmp_path: Path) -> None:

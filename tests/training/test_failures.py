@@ -145,6 +145,10 @@ def test_no_pickle_runs_on_load(finished: ToyRun) -> None:
     [
         ("max_steps", 0, "at least 1"),
         ("learning_rate", 0.0, "above 0"),
+        ("base_learning_rate", 0.0, "above 0, or none"),
+        ("layer_decay", 0.0, r"in \(0, 1\]"),
+        ("layer_decay", 1.1, r"in \(0, 1\]"),
+        ("ema_decay", 1.0, r"in \[0, 1\)"),
         ("adam_beta1", 1.0, r"in \[0, 1\)"),
         ("optim", "sgd", "adamw, lamb"),
         ("lr_scheduler_type", "steep", "linear, cosine"),

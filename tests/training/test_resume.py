@@ -65,12 +65,21 @@ def test_master_weights(tmp_path: Path) -> None:
     _check(tmp_path, ToyRun(output_dir="", precision="bf16_master"), KILLS["mid-epoch"])
 
 
+@pytest.mark.parametrize("precision", ["no", "bf16", "bf16_master"])
+def test_averaged_weights_and_layer_decay(tmp_path: Path, precision: str) -> None:
+    toy = ToyRun(output_dir="", precision=precision, ema_decay=0.9, layer_decay=0.5)
+    _check(tmp_path, toy, KILLS["mid-accumulation"])
+    finals = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "broken")]
+    assert finals[0] == finals[1]
+    assert remains(tmp_path / "whole")["average"]
+
+
 def test_evaluating_more_often_changes_nothing(tmp_path: Path) -> None:
     results = []
     for eval_steps in (1, 4):
-        toy = ToyRun(output_dir=str(tmp_path / str(eval_steps)), eval_steps=eval_steps)
+        toy = ToyRun(output_dir=str(tmp_path / str(eval_steps)), eval_steps=eval_steps, ema_decay=0.9)
         assert run_in_process(toy) == 0
-        results.append(remains(toy.output_dir)["weights"])
+        results.append([remains(toy.output_dir)[part] for part in ("weights", "average")])
     assert results[0] == results[1]
 
 
@@ -78,10 +87,10 @@ def _last(folder: str) -> Path:
     return sorted(Path(folder).glob("checkpoint-*"))[-1]
 
 
-@pytest.mark.parametrize("lost", ["rng", "cursor", "optimizer"])
+@pytest.mark.parametrize("lost", ["rng", "cursor", "optimizer", "average"])
 def test_negative_control(tmp_path: Path, lost: str) -> None:
     """Whatever a checkpoint holds is needed: with one part reset, the resumed run differs."""
-    toy = ToyRun(output_dir=str(tmp_path / "whole"))
+    toy = ToyRun(output_dir=str(tmp_path / "whole"), ema_decay=0.9)
     broken = replace(toy, output_dir=str(tmp_path / "broken"))
     assert run_in_process(toy) == 0
     assert run_in_process(replace(broken, kill_before_forward=9)) == -9
@@ -92,6 +101,8 @@ def test_negative_control(tmp_path: Path, lost: str) -> None:
         state = json.loads((checkpoint / "training_state.json").read_text())
         state["cursor"] = {"epoch": 0, "shard": 0, "position": 0}
         (checkpoint / "training_state.json").write_text(json.dumps(state))
+    elif lost == "average":
+        shutil.copy(checkpoint / "model.safetensors", checkpoint / "ema.safetensors")
     else:
         state = torch.load(checkpoint / "optimizer.pt", weights_only=True)
         for slots in state["state"].values():
@@ -99,7 +110,8 @@ def test_negative_control(tmp_path: Path, lost: str) -> None:
         torch.save(state, checkpoint / "optimizer.pt")
     _sign_anew(checkpoint)
     assert run_in_process(broken) == 0
-    assert remains(broken.output_dir)["weights"] != remains(toy.output_dir)["weights"]
+    part = "average" if lost == "average" else "weights"
+    assert remains(broken.output_dir)[part] != remains(toy.output_dir)[part]
 
 
 def _sign_anew(checkpoint: Path) -> None:

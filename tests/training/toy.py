@@ -1,9 +1,11 @@
 """A small real run of the engine, and a way to end it by kill -9 at a chosen moment."""
 
+import functools
 import json
 import multiprocessing
 import multiprocessing.connection
 import os
+import re
 import signal
 import socket
 import sys
@@ -48,6 +50,15 @@ class ToyPairs:
         return example
 
 
+def layer_depths(model: torch.nn.Module) -> dict[str, int]:
+    """0 for the embeddings, 1 and 2 for the toy's layers, 3 for what follows."""
+    depths = {}
+    for name, _ in model.named_parameters():
+        layer = re.search(r"layers?\.(\d+)\.", name)
+        depths[name] = int(layer[1]) + 1 if layer else 0 if "embeddings" in name else 3
+    return depths
+
+
 @dataclass
 class ToyRun:
     """A run, and where to kill it: before a forward call, or when a file is opened or renamed during a save."""
@@ -66,6 +77,10 @@ class ToyRun:
     eval_steps: int = 3
     seed: int = 0
     learning_rate: float = 1e-2
+    base_learning_rate: float | None = None
+    layer_decay: float = 1.0
+    ema_decay: float = 0.0
+    adam_epsilon: float = 1e-6
     record_gradients: bool = False
     kill_before_forward: int | None = None
     kill_on_event: str | None = None
@@ -80,6 +95,10 @@ class ToyRun:
             per_device_train_batch_size=self.batch,
             gradient_accumulation_steps=self.accumulation,
             learning_rate=self.learning_rate,
+            base_learning_rate=self.base_learning_rate,
+            layer_decay=self.layer_decay,
+            ema_decay=self.ema_decay,
+            adam_epsilon=self.adam_epsilon,
             mixed_precision=self.precision,
             dataloader_num_workers=self.workers,
             logging_steps=3,
@@ -106,6 +125,8 @@ class ToyRun:
             attention_probs_dropout_prob=self.dropout,
         )
         model = (SeqBertForPreTraining if self.nsp else SeqBertForMaskedLM)(config)
+        if self.layer_decay != 1.0:
+            model.layer_depths = functools.partial(layer_depths, model)
         self._arm(model)
         first = self.steps // 2 + 1
         shapes = [(first, 8), (self.steps - first, 16)] if self.phases else [(self.steps, 12)]
@@ -210,6 +231,7 @@ def remains(folder: str | Path) -> dict[str, Any]:
     moments = {f"{key}.{name}": value for key, slots in optimizer["state"].items() for name, value in slots.items()}
     return {
         "weights": (last / "model.safetensors").read_bytes(),
+        "average": [path.read_bytes() for path in last.glob("ema.safetensors")],
         "rng": {path.name: path.read_bytes() for path in last.glob("rng-*")},
         "moments": {name: value.numpy().tobytes() for name, value in moments.items()},
         "history": state["history"],
