@@ -8,7 +8,7 @@ import torch
 
 from hf_seqmodels.models.image_processing_vit import denormalize_images
 from hf_seqmodels.models.modeling_vit import SeqViTPreTrainedModel
-from hf_seqmodels.models.modeling_vit_mae import _NORM_PIX_EPS, SeqViTForPreTraining
+from hf_seqmodels.models.modeling_vit_mae import NORM_PIX_EPS, SeqViTForPreTraining
 from hf_seqmodels.models.modeling_vit_masked import SeqViTForMaskedImageModeling
 from hf_seqmodels.models.patches import patch_grid, patchify, unpatchify
 
@@ -78,7 +78,7 @@ def reconstruct(
         patches = outputs.logits.float()
         if model.config.norm_pix_loss:
             variance, centre = torch.var_mean(patchify(pixels, patch_size), dim=-1, keepdim=True)
-            patches = patches * (variance + _NORM_PIX_EPS).sqrt() + centre
+            patches = patches * (variance + NORM_PIX_EPS).sqrt() + centre
         predicted = unpatchify(patches, patch_size, grid)
     image, reconstruction = (denormalize_images(values, mean, std) for values in (pixels, predicted))
     hidden_pixels = unpatchify(

@@ -16,7 +16,8 @@ from .modeling_vit import LayerSizes, SeqViTLayer, SeqViTModel, SeqViTPreTrained
 from .patches import kept_indices, patch_grid, patchify
 from .positions import Grid, grids_of_mask, positions_in_batch, sincos_positions
 
-_NORM_PIX_EPS = 1e-6
+# Added to the variance of a patch before its root is taken.
+NORM_PIX_EPS = 1e-6
 
 
 @dataclass
@@ -174,7 +175,7 @@ class SeqViTForPreTraining(SeqViTPreTrainedModel):
         if not self.config.norm_pix_loss:
             return patches
         variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
-        return (patches - mean) / (variance + _NORM_PIX_EPS).sqrt()
+        return (patches - mean) / (variance + NORM_PIX_EPS).sqrt()
 
 
-__all__ = ["SeqViTForPreTraining", "SeqViTForPreTrainingOutput"]
+__all__ = ["NORM_PIX_EPS", "SeqViTForPreTraining", "SeqViTForPreTrainingOutput"]

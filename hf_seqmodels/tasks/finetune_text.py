@@ -21,7 +21,6 @@ from transformers import (
     Trainer,
     TrainingArguments,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
 import hf_seqmodels  # noqa: F401 - plugs our architectures into the Auto classes
 from hf_seqmodels.data.docstrings import embedded_classification
@@ -32,6 +31,7 @@ from hf_seqmodels.models.losses import token_cross_entropy
 from .arguments import parse
 from .finetune_text_arguments import FinetuneTextArguments
 from .text_metrics import argmax_logits, classification_metrics, tagging_metrics
+from .trainer_runs import checkpoint_to_resume, keep_parameter_names
 
 DESCRIPTION = "Fine-tunes a model on labelled text: classes of sentences or sentence pairs, or tags of tokens."
 EPILOG = """examples:
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         ValueError: bad data, an output folder with something in it; the message names the culprit.
     """
     arguments, training = parse((FinetuneTextArguments, TrainingArguments), argv, DESCRIPTION, EPILOG, DEFAULTS)
-    checkpoint = _checkpoint_to_resume(training)
+    checkpoint = checkpoint_to_resume(training)
     splits = _load_splits(arguments).with_validation(arguments.validation_share, training.seed)
     transformers.set_seed(training.seed)
     tokenizer, model = load_model(arguments, splits.names)
@@ -152,25 +152,7 @@ def load_model(
         model = auto_class.from_pretrained(
             arguments.model_name_or_path, config=config, dtype=torch.float32, ignore_mismatched_sizes=True
         )
-    # transformers saves under the names a checkpoint had when loaded (LayerNorm.gamma), but Trainer restores the best
-    # model without translating them, so that those weights would silently stay the last epoch's.
-    model.save_pretrained = partial(model.save_pretrained, save_original_format=False)
-    return tokenizer, model
-
-
-def _checkpoint_to_resume(training: TrainingArguments) -> str | None:
-    folder = Path(str(training.output_dir))
-    resume = training.resume_from_checkpoint
-    if resume is None and folder.is_dir() and any(folder.iterdir()):
-        raise ValueError(
-            f"output_dir={str(folder)!r} is not empty. Continue that run with --resume_from_checkpoint auto, "
-            "or choose another folder."
-        )
-    if resume != "auto":
-        return resume
-    checkpoint = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    print(f"Resuming from {checkpoint}." if checkpoint else f"No checkpoint in {folder} yet: starting anew.")
-    return checkpoint
+    return tokenizer, keep_parameter_names(model)
 
 
 def _load_splits(arguments: FinetuneTextArguments) -> LabelledSplits:
