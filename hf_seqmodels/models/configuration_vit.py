@@ -199,8 +199,8 @@ class SeqViTConfig(BackboneConfigMixin, PreTrainedConfig):
                 raise ValueError(f"{width}={getattr(self, width)} is not divisible by {heads}={getattr(self, heads)}.")
         for name in ("image_size", "patch_size"):
             value = getattr(self, name)
-            sides = [value] if isinstance(value, int) else list(value)
-            if len(sides) not in (1, 2) or min(sides) < 1:
+            sides = [value, value] if isinstance(value, int) else list(value)
+            if len(sides) != 2 or min(sides) < 1:
                 raise ValueError(f"{name}={value} must be a positive number or a (height, width) pair of them.")
         patch_grid(self.image_size, self.patch_size)
 

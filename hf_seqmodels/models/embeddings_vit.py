@@ -21,7 +21,7 @@ class PatchStem(nn.Module):
         self.projection = nn.Linear(config.pixels_per_patch, config.hidden_size)
 
     def forward(
-        self, pixel_values: torch.Tensor, real_pixels: torch.Tensor | None, ids_keep: torch.Tensor | None = None
+        self, pixel_values: torch.Tensor, visible_pixels: torch.Tensor | None, ids_keep: torch.Tensor | None = None
     ) -> torch.Tensor:
         """`(batch, channels, height, width)` -> `(batch, num_patches or num_kept, hidden)`."""
         patches = patchify(pixel_values, self.patch_size)
@@ -41,11 +41,12 @@ class ShiftedPatchStem(nn.Module):
         self.projection = nn.Linear(inputs, config.hidden_size)
 
     def forward(
-        self, pixel_values: torch.Tensor, real_pixels: torch.Tensor | None, ids_keep: torch.Tensor | None = None
+        self, pixel_values: torch.Tensor, visible_pixels: torch.Tensor | None, ids_keep: torch.Tensor | None = None
     ) -> torch.Tensor:
         """`(batch, channels, height, width)` -> `(batch, num_patches or num_kept, hidden)`."""
-        if real_pixels is not None:
-            pixel_values = pixel_values * real_pixels  # what lies beyond an image's edge is zero, as if it were alone
+        if visible_pixels is not None:
+            # What lies beyond an image's edge is zero, as if it were alone; so is what is hidden.
+            pixel_values = pixel_values * visible_pixels
         dy, dx = (side // 2 for side in self.patch_size)
         height, width = pixel_values.shape[-2:]
         padded = nn.functional.pad(pixel_values, (dx, dx, dy, dy))
@@ -74,15 +75,15 @@ class ConvStem(nn.Module):
         )
 
     def forward(
-        self, pixel_values: torch.Tensor, real_pixels: torch.Tensor | None, ids_keep: torch.Tensor | None = None
+        self, pixel_values: torch.Tensor, visible_pixels: torch.Tensor | None, ids_keep: torch.Tensor | None = None
     ) -> torch.Tensor:
         """`(batch, channels, height, width)` -> `(batch, num_patches or num_kept, hidden)`."""
-        features, real = pixel_values, real_pixels
+        features, visible = pixel_values, visible_pixels
         for convolution, stride in zip(self.convolutions, self.strides):
-            features = nn.functional.relu(convolution(features if real is None else features * real))
-            if real is not None:
+            features = nn.functional.relu(convolution(features if visible is None else features * visible))
+            if visible is not None:
                 # ReLU is never negative, so zeros outside an image are to its edge what padding is to a lone image.
-                features, real = features * real, real[..., :: stride[0], :: stride[1]]
+                features, visible = features * visible, visible[..., :: stride[0], :: stride[1]]
             features = nn.functional.max_pool2d(features, kernel_size=3, stride=stride, padding=1)
         tokens = features.flatten(2).transpose(1, 2)
         return tokens if ids_keep is None else gather_patches(tokens, ids_keep)
@@ -137,13 +138,15 @@ class SeqViTEmbeddings(nn.Module):
         real = None if attention_mask is None else attention_mask.bool()
         # Positions come first: a wrong size is an error before any work.
         positions = self._positions(grid, attention_mask, interpolate_pos_encoding)
+        given = ids_keep
         if ids_keep is None and self.training and self.patch_dropout_rate > 0.0 and num_patches > 1:
             noise = torch.rand(batch, num_patches, device=pixel_values.device)
             left_out = random_patches(noise, self.patch_dropout_rate, real)
             ids_keep = kept_indices(~left_out if real is None else real & ~left_out)
         if ids_keep is not None:
             ids_keep, real = self._kept(ids_keep, real, batch, num_patches)
-        patches = self.patch_embeddings(pixel_values, self._real_pixels(attention_mask, grid), ids_keep)
+        visible = self._visible_pixels(attention_mask, bool_masked_pos, given, grid)
+        patches = self.patch_embeddings(pixel_values, visible, ids_keep)
         if bool_masked_pos is not None:
             patches = self._masked(patches, bool_masked_pos, ids_keep)
         if positions is not None:
@@ -194,12 +197,28 @@ class SeqViTEmbeddings(nn.Module):
             masked = masked.gather(1, ids_keep)
         return torch.where(masked.unsqueeze(-1), self.mask_token.to(patches.dtype), patches)
 
-    def _real_pixels(self, attention_mask: torch.Tensor | None, grid: Grid) -> torch.Tensor | None:
-        """`(batch, 1, height, width)` boolean, for the stems that look across the edges of patches."""
-        if attention_mask is None or self.config.stem == "patch":
+    def _visible_pixels(
+        self,
+        attention_mask: torch.Tensor | None,
+        bool_masked_pos: torch.Tensor | None,
+        ids_keep: torch.Tensor | None,
+        grid: Grid,
+    ) -> torch.Tensor | None:
+        """`(batch, 1, height, width)` boolean, for the stems that look across the edges of patches: neither padding
+        nor what is to be predicted may show there."""
+        masks = [] if attention_mask is None else [attention_mask.bool()]
+        if bool_masked_pos is not None:
+            masks.append(~bool_masked_pos.bool())
+        if ids_keep is not None:
+            num_patches = grid[0] * grid[1]
+            # Filling (-1) goes to a place of its own behind the patches, and is cut off again.
+            places = ids_keep.masked_fill(ids_keep < 0, num_patches)
+            kept = torch.zeros(len(places), num_patches + 1, dtype=torch.bool, device=places.device)
+            masks.append(kept.scatter(1, places, True)[:, :num_patches])
+        if not masks or self.config.stem == "patch":
             return None
         height, width = as_pair(self.config.patch_size)
-        cells = attention_mask.bool().unflatten(1, grid)
+        cells = torch.stack(masks).all(0).unflatten(1, grid)
         return cells.repeat_interleave(height, 1).repeat_interleave(width, 2).unsqueeze(1)
 
     def _positions(

@@ -107,7 +107,7 @@ def image_classification_loss(
     Args:
         logits: `(batch, num_labels)`.
         labels: `(batch,)` class ids, -100 for none; or `(batch, num_labels)` probabilities.
-        problem_type: `config.problem_type`.
+        problem_type: `config.problem_type`; `None` takes one logit for a regression, and several for classes.
         num_items_in_batch: elements of the labels in the whole step, counted as Trainer does.
         label_smoothing: for hard labels only (soft ones come smoothed, if at all).
 
@@ -115,7 +115,9 @@ def image_classification_loss(
         ValueError: labels and logits do not fit.
     """
     num_labels = logits.shape[-1]
-    if problem_type is not None or num_labels == 1:
+    if problem_type is None and num_labels > 1:
+        problem_type = "single_label_classification"
+    if problem_type != "single_label_classification":
         return sequence_classification_loss(logits, labels, problem_type, num_items_in_batch)
     if not labels.is_floating_point():
         check_labels(labels, num_labels, logits.shape[:-1])

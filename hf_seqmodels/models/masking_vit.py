@@ -28,18 +28,17 @@ def masked_patches(
         `(batch, num_patches)` boolean.
 
     Raises:
-        ValueError: the mask has another shape, or marks nothing.
+        ValueError: a mask has another shape, or marks nothing.
     """
     shape = (len(pixel_values), num_patches)
+    for name, given in (("bool_masked_pos", bool_masked_pos), ("attention_mask", attention_mask)):
+        if given is not None and tuple(given.shape) != shape:
+            raise ValueError(f"{name} of shape {tuple(given.shape)}: (batch, num_patches) = {shape} is expected.")
     real = None if attention_mask is None else attention_mask.bool()
     if bool_masked_pos is None:
         generator = None if training else torch.Generator().manual_seed(_EVALUATION_SEED)
         noise = torch.rand(shape, generator=generator).to(pixel_values.device)
         return random_patches(noise, ratio, real)
-    if tuple(bool_masked_pos.shape) != shape:
-        raise ValueError(
-            f"bool_masked_pos of shape {tuple(bool_masked_pos.shape)}: (batch, num_patches) = {shape} is expected."
-        )
     masked = bool_masked_pos.bool() if real is None else bool_masked_pos.bool() & real
     # Looked at on the CPU only: an accelerator would have to be waited for.
     if masked.device.type == "cpu" and not torch.compiler.is_compiling() and not masked.any():

@@ -18,14 +18,23 @@ from .attention import bidirectional_mask, choose_kernel, eager_attention_forwar
 from .configuration_vit import SeqViTConfig
 from .embeddings_vit import ConvStem, PatchStem, SeqViTEmbeddings, ShiftedPatchStem
 from .layers import Dropout, DropPath, FeedForward, LayerScale
+from .patches import patch_grid
 from .pooling import build_pooler
 from .positions import resize_positions
 
 # What a pretrained checkpoint has and a classifier does not need; its absence is no news to anybody.
 PRETRAINING_ONLY = [r"^decoder\.", r"mask_token$"]
 
-# Tables and tokens, which weight decay must leave alone (Touvron et al. 2021, DeiT).
-_UNDECAYED = ("position_embeddings", "cls_token", "distillation_token", "register_tokens", "mask_token", "probe")
+# Tables, tokens and temperatures, which weight decay must leave alone (Touvron et al. 2021, DeiT).
+_UNDECAYED = (
+    "position_embeddings",
+    "cls_token",
+    "distillation_token",
+    "register_tokens",
+    "mask_token",
+    "probe",
+    "temperature",
+)
 
 
 class LayerSizes(NamedTuple):
@@ -249,12 +258,12 @@ class SeqViTPreTrainedModel(PreTrainedModel):
         """
         embeddings = self.base_model.embeddings
         assert isinstance(embeddings, SeqViTEmbeddings)
-        grid = self.config.grid
+        grid, new_grid = self.config.grid, patch_grid(image_size, self.config.patch_size)
         self.config.image_size = image_size if isinstance(image_size, int) else list(image_size)
         table = embeddings.position_embeddings
-        if table is not None and self.config.grid != grid:
+        if table is not None and new_grid != grid:
             with torch.no_grad():
-                resized = resize_positions(table, grid, self.config.grid)
+                resized = resize_positions(table, grid, new_grid)
             embeddings.position_embeddings = nn.Parameter(resized.clone(), requires_grad=table.requires_grad)
 
     def save_pretrained(  # type: ignore[override]

@@ -44,6 +44,8 @@ class SeqViTForImageClassification(SeqViTPreTrainedModel):
         super().__init__(config)
         self.vit = SeqViTModel(config)
         num_labels, features = int(config.num_labels or 0), config.pre_logits_size or config.hidden_size
+        if num_labels < 1:
+            raise ValueError(f"id2label={config.id2label}: a classifier needs num_labels of at least 1.")
         self.pre_logits = nn.Linear(config.hidden_size, features) if config.pre_logits_size else None
         self.classifier = nn.Linear(features, num_labels)
         self.distillation_classifier = (
@@ -121,6 +123,11 @@ class SeqViTForImageClassification(SeqViTPreTrainedModel):
             for logits in learners
         ]
         if teacher_logits is not None:
+            if teacher_logits.shape != by_head[1].shape:
+                raise ValueError(
+                    f"teacher_logits of shape {tuple(teacher_logits.shape)} do not fit; {tuple(by_head[1].shape)} is "
+                    "expected."
+                )
             # The teacher labels every image, so the images count, whatever form the labels have.
             images = count if labels.dim() == 1 or count is None else count / labels.shape[-1]
             losses.append(image_classification_loss(by_head[1], teacher_logits.argmax(-1), num_items_in_batch=images))
