@@ -1,33 +1,69 @@
-"""The table behind the contracts: for every registered model class a toy configuration, inputs, targets and outputs.
+"""The table behind the contracts: for every model class a toy configuration, inputs, targets and outputs.
 
-A new architecture adds one entry to `TOYS`; every test of this folder then runs on each of its classes.
+A new architecture adds one entry to `TOYS`; every test of this folder then runs on each of its classes. What a row is,
+how rows are padded, and which part of an output is real, is the modality's affair: `text.py`, `images.py`.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
+import pytest
 import torch
 import transformers
+from torch import nn
 from transformers import PreTrainedModel
 
+from hf_seqmodels import SeqViTForMaskedPatchPrediction
 from hf_seqmodels.registry import ARCHITECTURES
+from tests.contracts.images import Images, colours, some_patches
+from tests.contracts.text import IGNORE, NUM_LABELS, Text, classes, masked_tokens, places, token_classes
 
 NUM_CHOICES = 3
-NUM_LABELS = 4
-IGNORE = -100
+EXACT = {"rtol": 0, "atol": 1e-12}  # float64 sums in another order
+
+Row = dict[str, torch.Tensor]
+
+
+class Modality(Protocol):
+    """What tests need to know of text or images. A row's length is its number of tokens or patches."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of what a model takes without targets."""
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """Where `collate` can put the padding."""
+
+    def draw(self, length: int, extra_dims: tuple[int, ...] = ()) -> tuple[Row, torch.Tensor]:
+        """The inputs of one row as a batch of one, and its tokens `(1, …, length)`, for which targets are drawn."""
+
+    def alone(self, row: Row) -> dict[str, Any]:
+        """A batch of this row, without padding or mask."""
+
+    def collate(self, rows: list[Row], side: str = "right") -> dict[str, Any]:
+        """A padded batch with `attention_mask`."""
+
+    def real_parts(self, kind: str, values: Any, batch: dict[str, Any]) -> list[torch.Tensor]:
+        """What an output of this kind says of each row, without its padding."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """What one Auto class takes and gives.
+    """What one class takes and gives.
 
     Args:
-        outputs: field of the output -> "token" for `(batch, seq_len, …)`, "row" for `(batch, …)`.
-        targets: name of the labels -> how to draw them for inputs of a shape.
+        outputs: field of the output -> its kind, as the modality's `real_parts` names it.
+        targets: name of the labels -> how to draw them for a row's tokens. A mask of patches is one too, though also
+            an input.
         exact_counts: the loss takes the step's number of items, so that micro-batches of any size add up.
         extra_dims: dimensions of the inputs between batch and seq_len.
         config: fields that this head's toy configuration has besides the architecture's.
+        shortest: tokens that a row must have.
+        remaining_loss: share of its loss that overfitting must get below.
+        encodes_visible: the encoder does not see the tokens of `bool_masked_pos` at all.
     """
 
     outputs: dict[str, str]
@@ -35,41 +71,31 @@ class Head:
     exact_counts: bool = True
     extra_dims: tuple[int, ...] = ()
     config: dict[str, Any] = field(default_factory=dict)
+    shortest: int = 1
+    remaining_loss: float = 0.05
+    encodes_visible: bool = False
 
 
 @dataclass(frozen=True)
 class Toy:
-    """A tiny configuration of an architecture that takes text, and what its heads take and give."""
+    """A tiny configuration of an architecture, and what its classes take and give.
 
+    Args:
+        heads: name of an Auto class, or a class that has none -> its head.
+        variants: ways of computing or building the model that every promise holds for: a name -> fields.
+        final_norm: module that takes the last of the `hidden_states` to `last_hidden_state`.
+    """
+
+    modality: Modality
     config: dict[str, Any]
-    heads: dict[str, Head]
-    vocab_size: int = 60
-
-
-def masked_tokens(ids: torch.Tensor) -> torch.Tensor:
-    """Labels on about a third of the tokens, on at least one in each row."""
-    chosen = torch.rand(ids.shape) < 0.3
-    chosen[..., 0] = True
-    return ids.masked_fill(~chosen, IGNORE)
-
-
-def classes(count: int) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A class for each row."""
-    return lambda ids: torch.randint(0, count, ids.shape[:1])
-
-
-def token_classes(ids: torch.Tensor) -> torch.Tensor:
-    """A class for each token, none for some."""
-    return torch.randint(0, NUM_LABELS, ids.shape).masked_fill(torch.rand(ids.shape) < 0.2, IGNORE)
-
-
-def places(ids: torch.Tensor) -> torch.Tensor:
-    """A position in each row."""
-    return torch.randint(0, ids.shape[-1], ids.shape[:1])
+    heads: dict[str | type[PreTrainedModel], Head]
+    variants: dict[str, dict[str, Any]]
+    final_norm: str | None = None
 
 
 TOYS = {
     "seq_bert": Toy(
+        modality=Text(),
         config={
             "vocab_size": 60,
             "hidden_size": 16,
@@ -105,25 +131,91 @@ TOYS = {
                 {"logits": "row"}, {"labels": classes(NUM_CHOICES)}, extra_dims=(NUM_CHOICES,)
             ),
         },
+        variants={"padded": {"unpad_inputs": False}, "unpad_inputs": {"unpad_inputs": True}},
+    ),
+    "seq_vit": Toy(
+        modality=Images(),
+        config={
+            "image_size": [6, 8],
+            "patch_size": [2, 4],
+            "num_channels": 2,
+            "hidden_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 24,
+            "decoder_hidden_size": 12,
+            "decoder_num_hidden_layers": 1,
+            "decoder_num_attention_heads": 3,
+            "decoder_intermediate_size": 20,
+            "initializer_range": 0.3,
+        },
+        heads={
+            "AutoModel": Head({"last_hidden_state": "token", "pooler_output": "row"}),
+            "AutoModelForPreTraining": Head(
+                {"logits": "token"}, {"bool_masked_pos": some_patches}, shortest=2, encodes_visible=True
+            ),
+            "AutoModelForImageClassification": Head(
+                {"logits": "row"}, {"labels": classes(NUM_LABELS)}, config={"num_labels": NUM_LABELS}
+            ),
+            "AutoModelForMaskedImageModeling": Head(
+                {"reconstruction": "image"},
+                {"bool_masked_pos": some_patches},
+                remaining_loss=0.22,  # an absolute error, whose square is 0.05
+            ),
+            SeqViTForMaskedPatchPrediction: Head(
+                {"logits": "token"}, {"bool_masked_pos": some_patches, "labels": colours}, config={"colour_bits": 2}
+            ),
+            "AutoBackbone": Head({"feature_maps": "maps"}, config={"out_features": ["stem", "stage1", "stage2"]}),
+        },
+        variants={
+            "plain": {},
+            "conv-mean-sincos": {
+                "stem": "conv",
+                "stem_channels": 5,
+                "pooling": "mean",
+                "position_embedding_type": "sincos",
+                "num_register_tokens": 2,
+            },
+            "shifted-map-scaled": {"stem": "shifted", "pooling": "map", "layer_scale_init_value": 0.5},
+            "unplaced-seq-qknorm": {
+                "position_embedding_type": "none",
+                "pooling": "seq",
+                "use_cls_token": False,
+                "use_qk_norm": True,
+                "qkv_bias": False,
+                "norm_pix_loss": True,
+            },
+            "local-distilled-prelogits": {
+                "use_locality_attention": True,
+                "use_distillation_token": True,
+                "pre_logits_size": 8,
+            },
+        },
+        final_norm="layernorm",
     ),
 }
 
 
 @dataclass(frozen=True)
 class Case:
-    """One registered class with its toy."""
+    """One class with its toy."""
 
-    auto_class: str
+    key: str | type[PreTrainedModel]
     model_class: type[PreTrainedModel]
     toy: Toy
 
     @property
     def head(self) -> Head:
-        return self.toy.heads[self.auto_class]
+        return self.toy.heads[self.key]
 
     @property
     def auto(self) -> Any:
-        return getattr(transformers, self.auto_class)
+        """The Auto class, or the class itself where there is none."""
+        return getattr(transformers, self.key) if isinstance(self.key, str) else self.model_class
+
+    def load(self, folder: Any, **kwargs: Any) -> Any:
+        """From a local folder, through the Auto class; but transformers 5.23's AutoBackbone asks the Hub for it."""
+        return (self.model_class if self.key == "AutoBackbone" else self.auto).from_pretrained(folder, **kwargs)
 
     def config(self, **overrides: Any) -> Any:
         return self.model_class.config_class(**{**self.toy.config, **self.head.config, **overrides})
@@ -137,39 +229,47 @@ class Case:
                 parameter.add_(torch.randn_like(parameter) * 0.1)
         return model.to(dtype).eval()
 
-    def row(self, length: int) -> dict[str, torch.Tensor]:
+    def row(self, length: int) -> Row:
         """One example without batch dimension or padding: inputs and targets."""
-        ids = torch.randint(1, self.toy.vocab_size, (1, *self.head.extra_dims, length))
-        row = {"input_ids": ids, "token_type_ids": torch.randint(0, 2, ids.shape)}
-        row |= {name: draw(ids) for name, draw in self.head.targets.items()}
+        row, tokens = self.toy.modality.draw(max(length, self.head.shortest), self.head.extra_dims)
+        row |= {name: draw(tokens) for name, draw in self.head.targets.items()}
         return {name: values[0] for name, values in row.items()}
 
-    def batch(self, lengths: tuple[int, ...] = (9, 4, 1), targets: bool = True, side: str = "right") -> dict:
+    def batch(self, lengths: tuple[int, ...] = (9, 4, 1), targets: bool = True, side: str = "right") -> dict[str, Any]:
         """A padded batch of rows of these lengths; without targets also without their labels."""
-        rows = [self.row(length) for length in lengths]
-        return without_targets(collate(rows, side)) if not targets else collate(rows, side)
+        batch = self.collate([self.row(length) for length in lengths], side)
+        return batch if targets else self.without_targets(batch)
 
+    def collate(self, rows: list[Row], side: str = "right") -> dict[str, Any]:
+        return self.toy.modality.collate(rows, side)
 
-def collate(rows: list[dict[str, torch.Tensor]], side: str = "right") -> dict[str, torch.Tensor]:
-    """Pads rows to the longest one, with a mask, `IGNORE` as the label of padding, and token 0 elsewhere."""
-    width = max(row["input_ids"].shape[-1] for row in rows)
-    batch: dict[str, list[torch.Tensor]] = {}
-    for row in rows:
-        length = row["input_ids"].shape[-1]
-        padding = (0, width - length) if side == "right" else (width - length, 0)
-        padded = {"attention_mask": torch.nn.functional.pad(torch.ones_like(row["input_ids"]), padding)}
-        for name, values in row.items():
-            is_sequence = values.dim() > 0 and values.shape[-1] == length
-            filler = IGNORE if name == "labels" else 0
-            padded[name] = torch.nn.functional.pad(values, padding, value=filler) if is_sequence else values
-        for name, values in padded.items():
-            batch.setdefault(name, []).append(values)
-    return {name: torch.stack(values) for name, values in batch.items()}
+    def alone(self, row: Row) -> dict[str, Any]:
+        return self.toy.modality.alone(row)
 
+    def without_targets(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The inputs alone."""
+        return {name: batch[name] for name in self.toy.modality.inputs if name in batch}
 
-def without_targets(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The inputs alone."""
-    return {name: batch[name] for name in ("input_ids", "token_type_ids", "attention_mask")}
+    def num_items(self, rows: Iterable[Row]) -> int:
+        """What the loss of these rows is a mean over."""
+        return sum(
+            int((row["labels"] != IGNORE).sum()) if "labels" in row else int(row["bool_masked_pos"].sum())
+            for row in rows
+        )
+
+    def real_parts(self, outputs: Any, batch: dict[str, Any]) -> dict[str, list[torch.Tensor]]:
+        """Each output of each row, without padding."""
+        return {
+            name: self.toy.modality.real_parts(kind, outputs[name], batch) for name, kind in self.head.outputs.items()
+        }
+
+    def real_tokens(self, batch: dict[str, Any], model: PreTrainedModel) -> torch.Tensor:
+        """`(batch, seq_len)` of the encoder's hidden states: which are no padding."""
+        real = batch["attention_mask"].flatten(0, -2).bool()
+        if self.head.encodes_visible:
+            counts = (real & ~batch["bool_masked_pos"]).sum(1)
+            real = torch.arange(int(counts.max())) < counts[:, None]
+        return nn.functional.pad(real, (getattr(model.config, "num_prefix_tokens", 0), 0), value=True)
 
 
 def gradients(model: PreTrainedModel, batch: dict[str, Any]) -> tuple[Any, dict[str, torch.Tensor]]:
@@ -180,14 +280,49 @@ def gradients(model: PreTrainedModel, batch: dict[str, Any]) -> tuple[Any, dict[
     return outputs, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-CASES = [
-    Case(auto_class, model_class, TOYS[architecture.config.model_type])
-    for architecture in ARCHITECTURES
-    for auto_class, model_class in architecture.models.items()
-]
+def assert_equal_gradients(got: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    """The same parameters have gradients, and equal ones."""
+    assert got.keys() == expected.keys()
+    for name, grad in expected.items():
+        torch.testing.assert_close(got[name], grad, **EXACT, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@contextlib.contextmanager
+def uncompiled_flex() -> Iterator[None]:
+    """flex's own definition in plain operations: exact in float64 and quick. (It has no backward on CPUs.)"""
+    with torch.compiler.set_stance("force_eager"), torch.no_grad():
+        yield
+
+
+def _cases() -> Iterable[Case]:
+    for architecture in ARCHITECTURES:
+        toy = TOYS[architecture.config.model_type]
+        yield from (Case(name, model_class, toy) for name, model_class in architecture.models.items())
+        yield from (Case(key, key, toy) for key in toy.heads if isinstance(key, type))
+
+
+CASES = list(_cases())
 TRAINABLE = [case for case in CASES if case.head.targets]
+TEXT, IMAGES = ([case for case in CASES if isinstance(case.toy.modality, kind)] for kind in (Text, Images))
 
 
 def name_of(case: Case) -> str:
     """Test id."""
     return case.model_class.__name__
+
+
+def case_named(name: str) -> Case:
+    """The case of a class."""
+    return next(case for case in CASES if name_of(case) == name)
+
+
+def over_variants(cases: list[Case]) -> pytest.MarkDecorator:
+    """Runs a test with `case` and the `options` of each of its variants."""
+    return pytest.mark.parametrize(
+        ("case", "options"),
+        [
+            pytest.param(case, options, id=f"{name_of(case)}-{name}")
+            for case in cases
+            for name, options in case.toy.variants.items()
+        ],
+    )

@@ -1,15 +1,25 @@
 """Contract 5: attention kernels, packing and sparse computation change the speed, never the result."""
 
-import contextlib
 import itertools
-from collections.abc import Iterator
 
 import pytest
 import torch
 
-from tests.contracts.cases import CASES, TRAINABLE, Case, gradients, name_of, without_targets
+from tests.contracts.cases import (
+    CASES,
+    EXACT,
+    IMAGES,
+    TEXT,
+    TRAINABLE,
+    Case,
+    assert_equal_gradients,
+    case_named,
+    gradients,
+    name_of,
+    over_variants,
+    uncompiled_flex,
+)
 
-EXACT = {"rtol": 0, "atol": 1e-12}
 LENGTHS = (11, 4, 1, 7)
 REFERENCE = {"sparse_prediction": False, "sparse_last_layer": False, "unpad_inputs": False}
 SWITCHES = [
@@ -18,7 +28,8 @@ SWITCHES = [
         ("eager", "sdpa"), (False, True), ((False, False), (True, False), (True, True))
     )
 ]
-PRETRAINING = [case for case in TRAINABLE if "MaskedLM" in case.auto_class or "PreTraining" in case.auto_class]
+TRAINABLE_TEXT = [case for case in TRAINABLE if case in TEXT]
+PRETRAINING = [case_named("SeqBertForPreTraining"), case_named("SeqBertForMaskedLM")]
 
 
 def title(switches: dict) -> str:
@@ -33,7 +44,7 @@ def masked_logits(outputs, batch, case: Case) -> torch.Tensor | None:
 
 @pytest.mark.parametrize(
     ("case", "switches"),
-    [(c, s) for c in TRAINABLE for s in SWITCHES if c in PRETRAINING or not s["sparse_prediction"]],
+    [(c, s) for c in TRAINABLE_TEXT for s in SWITCHES if c in PRETRAINING or not s["sparse_prediction"]],
     ids=lambda value: name_of(value) if isinstance(value, Case) else title(value),
 )
 def test_loss_and_gradients_equal_the_plain_computation(case: Case, switches: dict) -> None:
@@ -41,36 +52,33 @@ def test_loss_and_gradients_equal_the_plain_computation(case: Case, switches: di
     expected, expected_grads = gradients(case.model(attn_implementation="eager", **REFERENCE).train(), batch)
     outputs, grads = gradients(case.model(**switches).train(), batch)
     torch.testing.assert_close(outputs.loss, expected.loss, **EXACT)
-    assert grads.keys() == expected_grads.keys()
-    for name, grad in expected_grads.items():
-        torch.testing.assert_close(grads[name], grad, **EXACT, msg=lambda text, name=name: f"{name}: {text}")
+    assert_equal_gradients(grads, expected_grads)
     if case in PRETRAINING:
         logits, expected_logits = (masked_logits(out, batch, case) for out in (outputs, expected))
         torch.testing.assert_close(logits, expected_logits, **EXACT)
 
 
-@contextlib.contextmanager
-def uncompiled_flex() -> Iterator[None]:
-    """flex's own definition in plain operations: exact in float64 and quick. (It has no backward on CPUs.)"""
-    with torch.compiler.set_stance("force_eager"), torch.no_grad():
-        yield
+@over_variants([case for case in TRAINABLE if case in IMAGES])
+def test_loss_and_gradients_under_sdpa(case: Case, options: dict) -> None:
+    batch = case.batch(LENGTHS)
+    eager, sdpa = (case.model(attn_implementation=kernel, **options).train() for kernel in ("eager", "sdpa"))
+    (expected, expected_grads), (outputs, grads) = (gradients(model, batch) for model in (eager, sdpa))
+    torch.testing.assert_close(outputs.loss, expected.loss, **EXACT)
+    assert_equal_gradients(grads, expected_grads)
 
 
-@pytest.mark.parametrize("case", CASES, ids=name_of)
-@pytest.mark.parametrize("unpad", [False, True], ids=["padded", "unpad_inputs"])
-def test_kernels_give_equal_outputs(case: Case, unpad: bool) -> None:
+@over_variants(CASES)
+def test_kernels_give_equal_outputs(case: Case, options: dict) -> None:
     """The same model switched to another kernel, in eval, on every real token."""
     batch = case.batch(LENGTHS, targets=False)
-    real = batch["attention_mask"].bool()
-    model = case.model(unpad_inputs=unpad, attn_implementation="eager")
+    model = case.model(attn_implementation="eager", **options)
+    kernels = ["sdpa"] if options.get("use_locality_attention") else ["sdpa", "flex_attention"]
     with uncompiled_flex():
-        expected = model(**batch)
-        for kernel in ("sdpa", "flex_attention"):
+        expected = case.real_parts(model(**batch), batch)
+        for kernel in kernels:
             model.set_attn_implementation(kernel)
-            outputs = model(**batch)
-            for name, kind in case.head.outputs.items():
-                got, want = (out[name][real] if kind == "token" else out[name] for out in (outputs, expected))
-                torch.testing.assert_close(got, want, **EXACT)
+            outputs = case.real_parts(model(**batch), batch)
+            torch.testing.assert_close(outputs, expected, **EXACT)
 
 
 @pytest.mark.parametrize("case", PRETRAINING, ids=name_of)
@@ -86,7 +94,7 @@ def test_sparse_last_layer_under_flex(case: Case) -> None:
 
 @pytest.mark.slow
 def test_compiled_flex() -> None:
-    case = next(case for case in CASES if case.auto_class == "AutoModel")
+    case = case_named("SeqBertModel")
     batch = case.batch(LENGTHS, targets=False)
     real = batch["attention_mask"].bool()
     model = case.model(torch.float32)
@@ -120,12 +128,11 @@ def test_packed_rows_equal_padded_ones(case: Case, kernel: str, sparse: bool) ->
     if "seq_relationship_logits" in outputs:
         torch.testing.assert_close(outputs.seq_relationship_logits, expected.seq_relationship_logits, **EXACT)
     torch.testing.assert_close(masked_logits(outputs, row, case), masked_logits(expected, batch, case), **EXACT)
-    for name, grad in expected_grads.items():
-        torch.testing.assert_close(grads[name], grad, **EXACT, msg=lambda text, name=name: f"{name}: {text}")
+    assert_equal_gradients(grads, expected_grads)
 
 
 def test_segments_do_not_see_each_other_under_flex() -> None:
-    case = next(case for case in CASES if case.auto_class == "AutoModel")
+    case = case_named("SeqBertModel")
     batch = case.batch(LENGTHS, targets=False)
     real = batch["attention_mask"].bool()
     row = {name: batch[name][real][None] for name in ("input_ids", "token_type_ids")}
@@ -145,7 +152,7 @@ def test_sparse_prediction_in_eval_on_request(case: Case) -> None:
     with torch.no_grad():
         dense, sparse = model(**batch), model(**batch, sparse_prediction=True)
     logits = sparse.get("prediction_logits", sparse.get("logits"))
-    assert logits.shape == (int((batch["labels"] != -100).sum()), case.toy.vocab_size)
+    assert logits.shape == (int((batch["labels"] != -100).sum()), model.config.vocab_size)
     torch.testing.assert_close(logits, masked_logits(dense, batch, case), **EXACT)
     torch.testing.assert_close(sparse.loss, dense.loss, **EXACT)
 
@@ -185,8 +192,8 @@ def error(grads: dict[str, torch.Tensor], truth: dict[str, torch.Tensor]) -> flo
 
 def test_without_targets_and_inputs_embeds_every_kernel_agrees() -> None:
     """Embeddings in place of ids go the same ways."""
-    case = next(case for case in CASES if case.auto_class == "AutoModel")
-    batch = without_targets(case.batch(LENGTHS))
+    case = case_named("SeqBertModel")
+    batch = case.batch(LENGTHS, targets=False)
     model, unpadding = case.model(), case.model(unpad_inputs=True)
     embeds = model.get_input_embeddings()(batch.pop("input_ids"))
     with torch.no_grad():
