@@ -75,17 +75,16 @@ def load_timm(
         A model in eval mode, in the dtype of the checkpoint.
 
     Raises:
-        ValueError: no checkpoint of a VisionTransformer, or one with parts that SeqViT lacks (`fc_norm`, `norm_pre`,
-            gated feed-forwards, …); heads or image size that cannot be inferred.
+        ValueError: no checkpoint of a VisionTransformer, or one with parts that SeqViT lacks (`norm_pre`, gated
+            feed-forwards, …); heads or image size that cannot be inferred.
     """
     weights = _read(source)
     missing = [name for name in (_STEM, _QKV, _FEED_FORWARD) if name not in weights]
     if missing or weights[_STEM].dim() != 4:
         raise ValueError(f"source is no timm VisionTransformer: {', '.join(missing or [_STEM])} is not as expected.")
-    if any(name.startswith("fc_norm.") for name in weights):
-        raise ValueError(
-            "fc_norm: this timm model normalises after it has pooled the patches (global_pool='avg'), SeqViT before."
-        )
+    norm_after_pooling = "fc_norm.weight" in weights
+    if norm_after_pooling:  # timm's default for global_pool="avg"
+        weights = {name.replace("fc_norm.", "norm."): weight for name, weight in weights.items()}
     hidden, channels, *patch = weights[_STEM].shape
     headless = "head.weight" not in weights
     if headless and not config_overrides.keys() & {"num_labels", "id2label"}:
@@ -100,7 +99,8 @@ def load_timm(
         "patch_size": patch[0] if patch[0] == patch[1] else patch,
         "num_channels": channels,
         "qkv_bias": "blocks.0.attn.qkv.bias" in weights,
-        "pooling": "map" if "attn_pool.latent" in weights else "cls" if "cls_token" in weights else "mean",
+        "pooling": _pooling(weights, norm_after_pooling),
+        "norm_after_pooling": norm_after_pooling,
         "use_cls_token": "cls_token" in weights,
         "position_embedding_type": "learned" if "pos_embed" in weights else "none",
         "num_register_tokens": weights["reg_token"].shape[1] if "reg_token" in weights else 0,
@@ -114,6 +114,12 @@ def load_timm(
     like, weights[_STEM] = weights[_STEM], weights[_STEM].flatten(1)  # a convolution there, a linear layer here
     weights = {_our_name(name): weight for name, weight in weights.items()}
     return filled_model(SeqViTForImageClassification, config, weights, like, fresh=_HEADS if headless else ())
+
+
+def _pooling(weights: Weights, norm_after_pooling: bool) -> str:
+    if "attn_pool.latent" in weights:
+        return "map"
+    return "cls" if "cls_token" in weights and not norm_after_pooling else "mean"
 
 
 def _read(source: Mapping[str, Any] | str | PathLike[str]) -> Weights:

@@ -32,6 +32,8 @@ class SeqViTConfig(BackboneConfigMixin, PreTrainedConfig):
             What a classifier sees: the class token; the `"mean"` of the patches; `"map"`, attention of a learned probe
             (Zhai et al. 2022, "Scaling Vision Transformers", section 3.2; Lee et al. 2019); or `"seq"`, a learned
             weighted mean (Hassani et al. 2021, "Escaping the Big Data Paradigm", SeqPool).
+        norm_after_pooling (`bool`, *optional*, defaults to `False`): With `pooling="mean"`, the final LayerNorm
+            follows the mean in place of preceding it (He et al. 2021, "Masked Autoencoders", appendix A.1; timm's fc_norm).
         use_cls_token (`bool`, *optional*, defaults to `True`): Whether there is a class token.
         position_embedding_type (`str`, *optional*, defaults to `"learned"`):
             `"learned"`, `"sincos"` (fixed, two-dimensional: He et al. 2021, "Masked Autoencoders", appendix A.1) or
@@ -89,6 +91,7 @@ class SeqViTConfig(BackboneConfigMixin, PreTrainedConfig):
     num_channels: int = 3
     qkv_bias: bool = True
     pooling: Literal["cls", "mean", "map", "seq"] = "cls"
+    norm_after_pooling: bool = False
     use_cls_token: bool = True
     position_embedding_type: Literal["learned", "sincos", "none"] = "learned"
     stem: Literal["patch", "conv", "shifted"] = "patch"
@@ -119,11 +122,19 @@ class SeqViTConfig(BackboneConfigMixin, PreTrainedConfig):
             value = getattr(self, name)
             if not isinstance(value, int):
                 setattr(self, name, list(value))
+        kwargs.pop("stage_names", None)  # of a file; it may be loaded with another number of layers
         self.stage_names = ["stem", *(f"stage{number}" for number in range(1, self.num_hidden_layers + 1))]
         self.set_output_features_output_indices(
             out_indices=kwargs.pop("out_indices", None), out_features=kwargs.pop("out_features", None)
         )
         super().__post_init__(**kwargs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As transformers', without the default output stage: it would be wrong for another number of layers."""
+        values = super().to_dict()
+        if values.get("out_features") == self.stage_names[-1:]:
+            del values["out_features"], values["out_indices"]
+        return values
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> "SeqViTConfig":
@@ -212,6 +223,8 @@ class SeqViTConfig(BackboneConfigMixin, PreTrainedConfig):
             )
         if self.pooling == "cls" and not self.use_cls_token:
             raise ValueError("pooling='cls' needs use_cls_token=True.")
+        if self.norm_after_pooling and self.pooling != "mean":
+            raise ValueError(f"norm_after_pooling=True goes with pooling='mean', not with {self.pooling!r}.")
         if self.use_distillation_token and self.pooling != "cls":
             raise ValueError(f"use_distillation_token=True goes with pooling='cls', not with {self.pooling!r}.")
         if self.position_embedding_type == "sincos" and self.hidden_size % 4:

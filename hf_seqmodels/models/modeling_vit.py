@@ -351,9 +351,12 @@ class SeqViTModel(SeqViTPreTrainedModel):
             hidden_states = layer(hidden_states, mask, **kwargs)
         if num_output_tokens is not None:
             mask = visibility(self.config, hidden_states, real_tokens, num_output_tokens, dense)
-        hidden_states = self.layernorm(last(hidden_states, mask, num_output_tokens, **kwargs))
+        unnormalised = last(hidden_states, mask, num_output_tokens, **kwargs)
+        hidden_states = self.layernorm(unnormalised)
         pooled = None
-        if self.pooler is not None:
+        if self.pooler is not None and self.config.norm_after_pooling:
+            pooled = self.layernorm(self.pooler(unnormalised, real_tokens))
+        elif self.pooler is not None:
             pooled = self.pooler(hidden_states, real_tokens)
         return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
 

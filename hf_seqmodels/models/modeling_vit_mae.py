@@ -167,11 +167,11 @@ class SeqViTForPreTraining(SeqViTPreTrainedModel):
         )
 
     def targets(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """What is to be predicted: `(batch, num_patches, pixels_per_patch)`.
+        """What is to be predicted: `(batch, num_patches, pixels_per_patch)`, in float32 at least.
 
         With `norm_pix_loss` each patch is normalised by its own mean and variance (He et al. 2021, section 3).
         """
-        patches = patchify(pixel_values, self.config.patch_size)
+        patches = at_least_float32(patchify(pixel_values, self.config.patch_size))
         if not self.config.norm_pix_loss:
             return patches
         variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)

@@ -177,6 +177,7 @@ MODELS = {
     "map": ({"pool": "map", "class_token": False}, {}, {"pooling": "map", "use_cls_token": False}),
     "map and class token": ({"pool": "map"}, {}, {"pooling": "map", "use_cls_token": True}),
     "mean": ({"pool": "avg", "class_token": False}, {}, {"pooling": "mean"}),
+    "mean, then norm": ({"pool": "avg", "fc_norm": True}, {}, {"pooling": "mean", "norm_after_pooling": True}),
     "mean and class token": ({"pool": "avg"}, {"pooling": "mean"}, {"pooling": "mean"}),
 }
 
@@ -236,7 +237,6 @@ def test_a_checkpoint_without_a_head_gets_a_fresh_one():
 @pytest.mark.parametrize(
     ("change", "arguments", "message"),
     [
-        ({"fc_norm": True, "pool": "avg"}, {}, "fc_norm: this timm model normalises after"),
         ({"positions": False}, {}, "image_size: the checkpoint has no positions"),
         ({"grid": (2, 3)}, {}, r"image_size=None: 7 positions, .* fit no grid .* as high as wide"),
         ({}, {"image_size": 32}, r"image_size=32: 17 positions, .* fit no grid"),

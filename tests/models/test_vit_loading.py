@@ -1,6 +1,7 @@
 """SeqViT's checkpoints: encoders move between heads, and positions to images of another size."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -127,3 +128,12 @@ def test_mae_always_tells_hidden_places_apart(tmp_path) -> None:
         torch.testing.assert_close(outputs.logits, model(images).logits, **EXACT)
         wider = SeqViTForPreTraining.from_pretrained(tmp_path, image_size=32)
         assert wider(torch.randn(1, 3, 32, 32)).logits.shape == (1, 64, 48)
+
+
+def test_a_model_cut_to_fewer_layers_saves_and_loads(tmp_path: Path) -> None:
+    SeqViTModel(SeqViTConfig(**SIZES)).save_pretrained(tmp_path / "whole")
+    SeqViTModel.from_pretrained(tmp_path / "whole", num_hidden_layers=1).save_pretrained(tmp_path / "cut")
+    assert SeqViTModel.from_pretrained(tmp_path / "cut").config.out_features == ["stage1"]
+    asked = SeqViTConfig(**SIZES, out_features=["stem"])
+    asked.save_pretrained(tmp_path / "asked")
+    assert SeqViTConfig.from_pretrained(tmp_path / "asked").out_features == ["stem"]

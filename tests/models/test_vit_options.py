@@ -326,3 +326,13 @@ def test_depths_for_layer_wise_rates(model_class: Any) -> None:
         assert depth == expected, name
     assert set(depths.values()) == {0, 1, 2, 3, 4}
     assert set(learning_rate_scales(model, 0.5).values()) == {1.0, 0.5, 0.25, 0.125, 0.0625}
+
+
+def test_norm_after_pooling(pixels: torch.Tensor) -> None:
+    """The mean of the patches, then the LayerNorm: not the same as the mean of normalised patches."""
+    model = build(SeqViTModel, pooling="mean", norm_after_pooling=True)
+    outputs = model(pixels, output_hidden_states=True)
+    patches = outputs.hidden_states[-1][:, model.config.num_prefix_tokens :]
+    torch.testing.assert_close(outputs.pooler_output, model.layernorm(patches.mean(1)), rtol=0, atol=1e-12)
+    other = outputs.last_hidden_state[:, model.config.num_prefix_tokens :].mean(1)
+    assert (outputs.pooler_output - other).abs().max() > 1e-3
