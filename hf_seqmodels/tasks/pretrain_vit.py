@@ -87,8 +87,6 @@ def main(
     resume_from = open_run_folder(args)
     state = PartialState()
     rule = augmentation.rule()
-    if objective.objective != "classification" and (rule.mixes or rule.label_smoothing):
-        raise ValueError(f"objective={objective.objective!r} has no labels to mix or smooth: leave those flags out.")
     config = model_config(images, model_args)
     with state.main_process_first():  # the others find the prepared images on the disk
         data = prepare_images(images, config, args.seed)
@@ -127,7 +125,7 @@ def main(
         )
     result = engine.train()
     if result.stopped_by is None and state.is_main_process:
-        report(engine, objective, data, result, args)
+        report(objective, data, result, args)
     return result
 
 
@@ -214,15 +212,16 @@ def _flops_per_image(model: SeqViTPreTrainedModel, dataset: ImageDataset, collat
 
 
 def report(
-    engine: Engine, objective: ViTObjectiveArguments, data: Images, result: TrainResult, args: EngineArguments
+    objective: ViTObjectiveArguments, data: Images, result: TrainResult, args: EngineArguments
 ) -> dict[str, float]:
-    """Judges the features of a model trained without labels, prints the results and writes `all_results.json`."""
+    """Judges the features of a saved model trained without labels, prints results, writes `all_results.json`."""
     results = dict(result.metrics)
     if objective.objective != "classification" and data.names is not None and objective.feature_examples:
         plain = ClassificationCollator(None, args.seed, data.mean, data.std, len(data.names))
+        model = MODELS[objective.objective].from_pretrained(args.output_dir)
         sides = [
             encode_images(
-                engine.model,  # type: ignore[arg-type]
+                model,
                 ImageDataset(split, data.shape, args.seed),
                 plain,
                 args.per_device_eval_batch_size,
