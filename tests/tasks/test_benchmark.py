@@ -32,3 +32,35 @@ def test_memory_is_measured(tmp_path: Path) -> None:
     )
     (result,) = json.loads(figures.read_text())
     assert all(row["peak_bytes"] > 2**20 for row in result["rows"])
+
+
+@pytest.mark.parametrize("task", ["train", "inference", "mae"])
+def test_vit_benchmark_reports_every_contender(tmp_path: Path, capsys: pytest.CaptureFixture[str], task: str) -> None:
+    figures = tmp_path / "figures.json"
+    arguments = ["vit", "--task", task, "--size", "mu/4@32", "--batch", "2", "--rounds", "2", "--no_memory"]
+    assert main([*arguments, "--dtype", "float32", "bfloat16", "--json", str(figures)]) == 0
+    results = json.loads(figures.read_text())
+    assert [result["case"]["dtype"] for result in results] == ["float32", "bfloat16"]
+    flops = {row["name"]: row["flops"] for row in results[0]["rows"]}
+    names = [name for name in flops if not name.startswith("timm")]
+    assert names == ["transformers eager", "transformers sdpa", "ours"] + ["ours, all patches"] * (task == "mae")
+    # The classifier's last layer is the class token's alone; MAE's encoder sees a quarter of the patches.
+    assert flops["ours"] < 0.9 * flops["ours, all patches" if task == "mae" else "transformers eager"]
+    own = {row["name"] for row in results[1]["rows"] if row["name"].startswith("ours,")}
+    assert f"ours, {'bf16 weights' if task == 'inference' else 'master weights'}" in own
+    assert "images/s" in capsys.readouterr().out
+
+
+def test_processor_benchmark_reports_both(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    arguments = ["vit", "--task", "processor", "--size", "mu/4@32", "--batch", "2", "--rounds", "2"]
+    assert main([*arguments, "--json", str(figures)]) == 0
+    rows = json.loads(figures.read_text())
+    assert [(row["images"], row["name"]) for row in rows] == [
+        (kind, name) for kind in ("PIL images", "arrays") for name in ("transformers", "ours")
+    ]
+
+
+def test_size_without_pixels_is_refused() -> None:
+    with pytest.raises(ValueError, match="size='Ti/4'"):
+        main(["vit", "--size", "Ti/4"])

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertForPreTraining
 
 from hf_seqmodels.models.configuration_bert import SeqBertConfig
 from hf_seqmodels.models.modeling_bert_pretraining import SeqBertForPreTraining
-from hf_seqmodels.tasks.benchmark.measure import Contender, Step, peak_memory, time_interleaved
+from hf_seqmodels.tasks.benchmark.measure import Contender, Step, compare, table
 from hf_seqmodels.training.flops import measure_gemm_rate
 from hf_seqmodels.training.precision import MasterWeights
 
@@ -131,35 +130,9 @@ def run(case: BertCase, rounds: int, memory: bool) -> dict[str, Any]:
         What `report` prints: tokens/s, TFLOP and fraction of the machine's GEMM rate, peak memory, and the ratios to
         the best peer.
     """
-    field = contenders(case)
     tokens = int(case.inputs()["attention_mask"].sum())
     gemm_rate = measure_gemm_rate(getattr(torch, case.dtype), torch.device(case.device))
-    steps, flops = {}, {}
-    for contender in field:
-        steps[contender.name] = contender.build()
-        with FlopCounterMode(display=False) as counter:
-            steps[contender.name]()
-        flops[contender.name] = counter.get_total_flops()
-    timings = time_interleaved(steps, rounds)
-    del steps
-    rows = [
-        {
-            "name": contender.name,
-            "peer": contender.peer,
-            "seconds": timings[contender.name].median,
-            "spread": timings[contender.name].spread,
-            "tokens_per_second": tokens / timings[contender.name].median,
-            "flops": flops[contender.name],
-            "gemm_fraction": flops[contender.name] / timings[contender.name].median / gemm_rate,
-            "peak_bytes": peak_memory(contender) if memory else None,
-        }
-        for contender in field
-    ]
-    fastest = min(row["seconds"] for row in rows if row["peer"])
-    for row in rows:
-        row["speed_ratio"] = fastest / row["seconds"]
-        if memory:
-            row["memory_ratio"] = row["peak_bytes"] / min(other["peak_bytes"] for other in rows if other["peer"])
+    rows = compare(contenders(case), rounds, gemm_rate, memory)
     return {"tokens": tokens, "fill": tokens / (case.batch * case.seq), "gemm_rate": gemm_rate, "rows": rows}
 
 
@@ -170,15 +143,6 @@ def report(case: BertCase, result: dict[str, Any]) -> str:
         f"dropout {case.dropout}, {case.device}, {torch.get_num_threads()} threads; "
         f"GEMM rate {result['gemm_rate'] / 1e9:.0f} GFLOP/s",
         "",
-        "| | ms/step (± half IQR) | tokens/s | GFLOP/step | of GEMM rate | peak MiB | speed | memory |",
-        "|---|---|---|---|---|---|---|---|",
+        *table(result["rows"], "tokens", result["tokens"]),
     ]
-    for row in result["rows"]:
-        memory = f"{row['peak_bytes'] / 2**20:.0f}" if row["peak_bytes"] is not None else "–"
-        memory_ratio = f"{row['memory_ratio']:.2f}×" if "memory_ratio" in row else "–"
-        lines.append(
-            f"| {row['name']} | {row['seconds'] * 1e3:.0f} ± {row['spread'] * 1e3:.0f} | "
-            f"{row['tokens_per_second']:.0f} | {row['flops'] / 1e9:.0f} | {row['gemm_fraction']:.0%} | {memory} | "
-            f"{row['speed_ratio']:.2f}× | {memory_ratio} |"
-        )
     return "\n".join(lines)

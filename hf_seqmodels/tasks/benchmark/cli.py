@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 
 from hf_seqmodels.models.configuration_bert import PRESETS
-from hf_seqmodels.tasks.benchmark import bert, precision
+from hf_seqmodels.tasks.benchmark import bert, image_processor, precision, vit
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -36,6 +37,24 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--rounds", type=int, default=7, help="timed steps of each contender")
     command.add_argument("--no_memory", action="store_true", help="skip the memory measurement")
     command = commands.add_parser(
+        "vit",
+        help="SeqViT's training step, inference, MAE step and image processor against transformers'",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    command.add_argument("--task", choices=[*vit.TASKS, "processor"], default="train", help="what to measure")
+    command.add_argument("--size", default="Ti/4@32", help="preset of SeqViTConfig @ side of the images in pixels")
+    command.add_argument("--batch", type=int, default=64, help="images")
+    command.add_argument(
+        "--dtype", choices=["float32", "bfloat16"], nargs="+", default=["bfloat16"], help="precisions"
+    )
+    command.add_argument("--rounds", type=int, default=7, help="timed steps of each contender")
+    command.add_argument("--no_memory", action="store_true", help="skip the memory measurement")
+    command.add_argument(
+        "--cpu_time",
+        action="store_true",
+        help="time of this process, not of the clock: for a busy machine, --threads 1",
+    )
+    command = commands.add_parser(
         "precision",
         help="loss curves of float32, autocast and master weights on the embedded text",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -54,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    results = _bert(args) if args.command == "bert" else _precision(args)
+    results = {"bert": _bert, "vit": _vit, "precision": _precision}[args.command](args)
     if args.json is not None:
         args.json.write_text(json.dumps(results, indent=2), encoding="utf-8")
     return 0
@@ -76,9 +95,29 @@ def _bert(args: argparse.Namespace) -> list[dict[str, Any]]:
             dtype=dtype,
             padded=args.padded,
             dropout=args.dropout,
-            device="cuda" if torch.cuda.is_available() else "cpu",
+            device=_device(),
         )
         result = bert.run(case, rounds=args.rounds, memory=not args.no_memory)
         print(bert.report(case, result), flush=True)
         results.append({"case": vars(case), **result})
     return results
+
+
+def _vit(args: argparse.Namespace) -> list[dict[str, Any]]:
+    clock = time.process_time if args.cpu_time else time.perf_counter
+    cases = [vit.ViTCase(args.task, args.size, args.batch, dtype, _device()) for dtype in args.dtype]
+    if args.task == "processor":
+        side = cases[0].side
+        rows = image_processor.run(side, args.batch, args.rounds, clock)
+        print(image_processor.report(side, args.batch, rows), flush=True)
+        return rows
+    results = []
+    for case in cases:
+        result = vit.run(case, rounds=args.rounds, memory=not args.no_memory, clock=clock)
+        print(vit.report(case, result), flush=True)
+        results.append({"case": vars(case), **result})
+    return results
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
