@@ -33,7 +33,8 @@ class SeqViTConfig(BackboneConfigMixin, PreTrainedConfig):
             (Zhai et al. 2022, "Scaling Vision Transformers", section 3.2; Lee et al. 2019); or `"seq"`, a learned
             weighted mean (Hassani et al. 2021, "Escaping the Big Data Paradigm", SeqPool).
         norm_after_pooling (`bool`, *optional*, defaults to `False`): With `pooling="mean"`, the final LayerNorm
-            follows the mean in place of preceding it (He et al. 2021, "Masked Autoencoders", appendix A.1; timm's fc_norm).
+            follows the mean in place of preceding it (He et al. 2021, "Masked Autoencoders", appendix A.1; timm's
+            fc_norm).
         use_cls_token (`bool`, *optional*, defaults to `True`): Whether there is a class token.
         position_embedding_type (`str`, *optional*, defaults to `"learned"`):
             `"learned"`, `"sincos"` (fixed, two-dimensional: He et al. 2021, "Masked Autoencoders", appendix A.1) or

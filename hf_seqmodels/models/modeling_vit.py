@@ -1,7 +1,6 @@
 """The SeqViT encoder (Dosovitskiy et al. 2020): one forward for classifiers, masked models and backbones."""
 
 import copy
-import re
 from typing import Any, NamedTuple
 
 import torch
@@ -224,9 +223,11 @@ class SeqViTPreTrainedModel(PreTrainedModel):
         last = self.config.num_hidden_layers + 1
         depths = {}
         for name, _ in self.named_parameters():
-            inner = name.removeprefix("vit.")
-            layer = re.match(r"layers\.(\d+)\.", inner)
-            depths[name] = int(layer[1]) + 1 if layer else 0 if inner.startswith("embeddings.") else last
+            part, _, rest = name.removeprefix("vit.").partition(".")
+            if part == "layers":
+                depths[name] = 1 + int(rest.partition(".")[0])
+            else:
+                depths[name] = 0 if part == "embeddings" else last
         return depths
 
     @classmethod

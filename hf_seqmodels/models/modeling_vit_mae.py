@@ -13,7 +13,7 @@ from .configuration_vit import SeqViTConfig
 from .losses import Count, at_least_float32, divide
 from .masking_vit import masked_patches
 from .modeling_vit import LayerSizes, SeqViTLayer, SeqViTModel, SeqViTPreTrainedModel, visibility
-from .patches import kept_indices, patch_grid, patchify
+from .patches import kept_indices, patchify
 from .positions import Grid, grids_of_mask, positions_in_batch, sincos_positions
 
 # Added to the variance of a patch before its root is taken.
@@ -136,15 +136,7 @@ class SeqViTForPreTraining(SeqViTPreTrainedModel):
         Raises:
             ValueError: a mask of the wrong shape, one that marks nothing, or one that leaves an image nothing to see.
         """
-        grid = patch_grid((pixel_values.shape[-2], pixel_values.shape[-1]), self.config.patch_size)
-        mask = masked_patches(
-            bool_masked_pos,
-            pixel_values,
-            grid[0] * grid[1],
-            self.config.mask_ratio,
-            attention_mask,
-            self.training,
-        )
+        grid, mask = masked_patches(self.config, pixel_values, bool_masked_pos, attention_mask, self.training)
         visible = ~mask if attention_mask is None else ~mask & attention_mask.bool()
         if not visible.any(1).all():
             raise ValueError("bool_masked_pos hides every patch of an image: the encoder needs at least one.")

@@ -12,7 +12,7 @@ from .configuration_vit import SeqViTConfig
 from .losses import Count, at_least_float32, check_labels, divide, token_cross_entropy
 from .masking_vit import masked_patches
 from .modeling_vit import SeqViTModel, SeqViTPreTrainedModel
-from .patches import patch_grid, patchify, unpatchify
+from .patches import patchify, unpatchify
 
 # Beyond this many classes of mean colour no image set has examples of all.
 _MOST_COLOURS = 2**15
@@ -65,15 +65,7 @@ class SeqViTForMaskedImageModeling(SeqViTPreTrainedModel):
         Raises:
             ValueError: a mask of the wrong shape or one that marks nothing.
         """
-        grid = patch_grid((pixel_values.shape[-2], pixel_values.shape[-1]), self.config.patch_size)
-        mask = masked_patches(
-            bool_masked_pos,
-            pixel_values,
-            grid[0] * grid[1],
-            self.config.mask_ratio,
-            attention_mask,
-            self.training,
-        )
+        grid, mask = masked_patches(self.config, pixel_values, bool_masked_pos, attention_mask, self.training)
         outputs = self.vit(
             pixel_values,
             bool_masked_pos=mask,

@@ -30,6 +30,7 @@ def per_channel(name: str, value: Any, num_channels: int) -> tuple[float, ...]:
 
 
 def positive_per_channel(name: str, value: Any, num_channels: int) -> tuple[float, ...]:
+    """As `per_channel`, for what is divided by. Raises ValueError if a number is not above 0, too."""
     values = per_channel(name, value, num_channels)
     if not min(values) > 0:
         raise ValueError(f"{name}={list(values)} must be greater than 0.")

@@ -31,7 +31,7 @@ from .finetune_image_arguments import FinetuneImageArguments
 from .image_arguments import AugmentationArguments, ImageArguments
 from .image_trainer import EpochImages, ImageTrainer, freeze
 from .text_metrics import argmax_logits, classification_metrics
-from .trainer_runs import checkpoint_to_resume, keep_parameter_names
+from .trainer_runs import DEFAULTS, checkpoint_to_resume, keep_parameter_names, train_and_evaluate
 
 DESCRIPTION = "Fine-tunes an image classifier, from a checkpoint of any objective or from scratch."
 EPILOG = """examples:
@@ -39,20 +39,11 @@ EPILOG = """examples:
     python scripts/finetune_image.py --model_name_or_path out/mae --train_folder flowers --output_dir out/flowers \\
         --layer_decay 0.75 --flip 0.5 --mixup_alpha 0.8
 """
-# This script's defaults for transformers' flags: evaluate after each epoch and end with the best model.
-DEFAULTS: dict[str, Any] = {
+IMAGE_DEFAULTS = {
+    **DEFAULTS,
     "output_dir": "out/finetune_image",
-    "per_device_train_batch_size": 32,
-    "per_device_eval_batch_size": 64,
-    "eval_strategy": "epoch",
-    "save_strategy": "epoch",
-    "save_total_limit": 1,
-    "load_best_model_at_end": True,
     "metric_for_best_model": "accuracy",
-    "logging_steps": 50,
     "lr_scheduler_type": "cosine",
-    "warmup_steps": 0.1,
-    "dataloader_pin_memory": torch.cuda.is_available(),
     "remove_unused_columns": False,
 }
 
@@ -75,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         argv,
         DESCRIPTION,
         EPILOG,
-        DEFAULTS,
+        IMAGE_DEFAULTS,
     )
     checkpoint = checkpoint_to_resume(training)
     transformers.set_seed(training.seed)
@@ -117,14 +108,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         compute_loss_func=None if isinstance(model, SeqViTPreTrainedModel) else exact_loss,
         layer_decay=arguments.layer_decay,
     )
-    trainer.train(resume_from_checkpoint=checkpoint)
-    results = trainer.evaluate()
-    if "test" in splits.datasets:
-        test = EpochImages(ImageDataset(splits.datasets["test"], shape, training.seed))
-        results.update(trainer.evaluate(test, metric_key_prefix="test"))
-    trainer.save_model()
-    trainer.save_state()
-    trainer.save_metrics("all", results, combined=False)
+    test = splits.datasets.get("test")
+    results = train_and_evaluate(
+        trainer, checkpoint, None if test is None else EpochImages(ImageDataset(test, shape, training.seed))
+    )
     if trainer.is_world_process_zero():
         _print_results(results, splits, training)
     if training.push_to_hub:

@@ -31,7 +31,7 @@ from hf_seqmodels.models.losses import token_cross_entropy
 from .arguments import parse
 from .finetune_text_arguments import FinetuneTextArguments
 from .text_metrics import argmax_logits, classification_metrics, tagging_metrics
-from .trainer_runs import checkpoint_to_resume, keep_parameter_names
+from .trainer_runs import DEFAULTS, checkpoint_to_resume, keep_parameter_names, train_and_evaluate
 
 DESCRIPTION = "Fine-tunes a model on labelled text: classes of sentences or sentence pairs, or tags of tokens."
 EPILOG = """examples:
@@ -42,19 +42,6 @@ EPILOG = """examples:
     python scripts/finetune_text.py --model_name_or_path out/bert --output_dir out/ner --task tagging \\
         --train_file wnut17train.conll --validation_file emerging.dev.conll
 """
-# This script's defaults for transformers' flags: evaluate after each epoch and end with the best model.
-DEFAULTS: dict[str, Any] = {
-    "output_dir": "out/finetune_text",
-    "per_device_train_batch_size": 32,
-    "per_device_eval_batch_size": 64,
-    "eval_strategy": "epoch",
-    "save_strategy": "epoch",
-    "save_total_limit": 1,
-    "load_best_model_at_end": True,
-    "logging_steps": 50,
-    "warmup_steps": 0.1,
-    "dataloader_pin_memory": torch.cuda.is_available(),
-}
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
@@ -70,7 +57,13 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         SystemExit: bad arguments.
         ValueError: bad data, an output folder with something in it; the message names the culprit.
     """
-    arguments, training = parse((FinetuneTextArguments, TrainingArguments), argv, DESCRIPTION, EPILOG, DEFAULTS)
+    arguments, training = parse(
+        (FinetuneTextArguments, TrainingArguments),
+        argv,
+        DESCRIPTION,
+        EPILOG,
+        {**DEFAULTS, "output_dir": "out/finetune_text"},
+    )
     checkpoint = checkpoint_to_resume(training)
     splits = _load_splits(arguments).with_validation(arguments.validation_share, training.seed)
     transformers.set_seed(training.seed)
@@ -92,13 +85,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         preprocess_logits_for_metrics=argmax_logits,
         compute_loss_func=partial(exact_loss, label_smoothing=training.label_smoothing_factor),
     )
-    trainer.train(resume_from_checkpoint=checkpoint)
-    results = trainer.evaluate()
-    if "test" in datasets:
-        results.update(trainer.evaluate(datasets["test"], metric_key_prefix="test"))
-    trainer.save_model()
-    trainer.save_state()
-    trainer.save_metrics("all", results, combined=False)
+    results = train_and_evaluate(trainer, checkpoint, datasets.get("test"))
     if trainer.is_world_process_zero():
         _print_results(results, splits, training)
     if training.push_to_hub:

@@ -1,10 +1,25 @@
-"""What fine-tuning by transformers' Trainer needs: where to resume from, weights that keep their names."""
+"""What every fine-tuning by transformers' Trainer shares: defaults, where to resume from, training to the results."""
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from transformers import PreTrainedModel, TrainingArguments
+import torch
+from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
+
+# Our defaults for transformers' flags: evaluate after each epoch and end with the best model.
+DEFAULTS: dict[str, Any] = {
+    "per_device_train_batch_size": 32,
+    "per_device_eval_batch_size": 64,
+    "eval_strategy": "epoch",
+    "save_strategy": "epoch",
+    "save_total_limit": 1,
+    "load_best_model_at_end": True,
+    "logging_steps": 50,
+    "warmup_steps": 0.1,
+    "dataloader_pin_memory": torch.cuda.is_available(),
+}
 
 
 def checkpoint_to_resume(training: TrainingArguments) -> str | None:
@@ -35,3 +50,19 @@ def keep_parameter_names(model: PreTrainedModel) -> PreTrainedModel:
     """
     model.save_pretrained = partial(model.save_pretrained, save_original_format=False)  # type: ignore[method-assign]
     return model
+
+
+def train_and_evaluate(trainer: Trainer, checkpoint: str | None, test_dataset: Any = None) -> dict[str, float]:
+    """Trains, evaluates, and leaves model, state and `all_results.json` in the output folder.
+
+    Returns:
+        The final metrics, named `eval_…`, and `test_…` with test data.
+    """
+    trainer.train(resume_from_checkpoint=checkpoint)
+    results = trainer.evaluate()
+    if test_dataset is not None:
+        results.update(trainer.evaluate(test_dataset, metric_key_prefix="test"))
+    trainer.save_model()
+    trainer.save_state()
+    trainer.save_metrics("all", results, combined=False)
+    return results

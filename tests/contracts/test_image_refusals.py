@@ -8,7 +8,6 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 
 from hf_seqmodels import SeqViTConfig, SeqViTForPreTraining
-from hf_seqmodels.models.masking_vit import masked_patches
 from hf_seqmodels.models.patches import random_patches
 from tests.contracts.cases import IMAGES, Case, case_named, name_of
 
@@ -237,8 +236,6 @@ def test_ratios_outside_their_range(ratio: float) -> None:
     message = rf"mask ratio {ratio} must lie in \(0, 1\)"
     with pytest.raises(ValueError, match=message):
         random_patches(torch.rand(2, 6), ratio)
-    with pytest.raises(ValueError, match=message):
-        masked_patches(None, torch.zeros(2, 2, 6, 8), 6, ratio, None, training=True)
 
 
 def test_images_of_one_patch_cannot_be_autoencoded() -> None:

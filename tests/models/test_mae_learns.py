@@ -45,9 +45,7 @@ def train(model: torch.nn.Module, images: torch.Tensor) -> None:
 
 def spread_over_places(predicted: torch.Tensor, mask: torch.Tensor) -> float:
     """How far an image's predictions for its hidden patches lie apart, at most: 0 if they are one and the same."""
-    return max(
-        (row[hidden] - row[hidden].mean(0)).abs().max().item() for row, hidden in zip(predicted, mask.bool())
-    )
+    return max((row[hidden] - row[hidden].mean(0)).abs().max().item() for row, hidden in zip(predicted, mask.bool()))
 
 
 def test_ours_reconstructs_digits_and_the_library_predicts_one_patch_everywhere(digits: torch.Tensor) -> None:
