@@ -46,6 +46,7 @@ SMALL = {
 }
 AUGMENTED = {"flip": 0.5, "crop_padding": 1, "randaugment_ops": 2, "erasing": 0.3}
 STEPS = 6
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
 
 
 def arguments(folder: Path, kind: str = "classification", /, **changes: dict[str, Any]) -> dict[str, Any]:
@@ -237,6 +238,23 @@ def test_accumulation_is_invisible(tmp_path: Path, objective: str) -> None:
     for name, value in weights[0].items():
         # Adam divides by the root of tiny second moments, which magnifies the last bits of the sums.
         torch.testing.assert_close(weights[1][name], value, rtol=0, atol=1e-4, msg=lambda text, n=name: f"{n}: {text}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_two_processes_train_as_one(tmp_path: Path, objective: str) -> None:
+    """Real gloo processes: twice 4 images a step are 8, whoever has them."""
+    plain = {key: value for key, value in SMALL.items() if not key.endswith(("_prob", "_rate"))}
+    settings = ["--model_size", "Ti/2", "--config_overrides", json.dumps(plain), "--objective", objective]
+    settings += ["--max_steps", "3", "--flip", "0.5", "--feature_examples", "60", "--disable_tqdm"]
+    weights = []
+    for name, launcher, size in (("one", [sys.executable], "8"), ("two", [*TORCHRUN, "--nproc_per_node", "2"], "4")):
+        where = ["--output_dir", str(tmp_path / name), "--cache_dir", str(tmp_path / "cache")]
+        command = [*launcher, "scripts/pretrain_vit.py", *settings, *where, "--per_device_train_batch_size", size]
+        subprocess.run(command, check=True, capture_output=True, env={**os.environ, "ACCELERATE_USE_CPU": "true"})
+        weights.append(load_file(tmp_path / name / "model.safetensors"))
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=0, atol=1e-4)  # as above: Adam on float32 sums
 
 
 def test_soft_labels_are_counted_as_trainer_counts() -> None:
