@@ -15,9 +15,15 @@ def test_table_of_classes_is_the_registry() -> None:
         for architecture in ARCHITECTURES
         for auto_class, model in architecture.models.items()
     }
+    registered |= {
+        ("AutoImageProcessor", architecture.image_processor.__name__)
+        for architecture in ARCHITECTURES
+        if architecture.image_processor is not None
+    }
     assert rows == registered
 
 
 def test_files_that_commands_name_exist() -> None:
     named = re.findall(r"scripts/[\w/]+\.(?:py|sh|yaml)", README.read_text(encoding="utf-8"))
+    named += re.findall(r'src="([^"]+)"', README.read_text(encoding="utf-8"))
     assert named and all((README.parent / name).is_file() for name in named)
