@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From nothing to a trained ViT and a pretrained BERT in about seven minutes on two cores: makes .venv, installs the
+# From nothing to a trained ViT and a pretrained BERT in about five minutes on two cores: makes .venv, installs the
 # package, trains a small SeqViT on digits and pretrains a small SeqBert (MLM + NSP), both through accelerate and on data
 # that comes with Python and scikit-learn, fine-tunes the SeqBert, and shows all three.
 #
