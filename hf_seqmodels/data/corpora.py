@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from datasets import Dataset, DatasetDict, Features, IterableDataset, List, Value, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, Features, IterableDataset, List, Value, load_dataset
 from datasets.exceptions import DatasetGenerationError
 from datasets.fingerprint import Hasher
 
@@ -16,6 +16,7 @@ from .errors import CorpusError
 from .layouts import FORMATS, SAMPLE_LINES, Layout, documents_from_lines, recognise_layout, sentences_of_text
 from .random import generator
 from .readers import check_readable, documents_from_files, fault_in, sample_lines
+from .saved import load_saved
 
 logger = logging.getLogger(__name__)
 
@@ -188,14 +189,13 @@ def _from_files(source: TextSource, num_proc: int | None) -> Documents:
 
 
 def _named_dataset(source: TextSource) -> Documents:
-    name = source.dataset_name
-    folder = Path(name or "")
-    if folder.is_dir() and ((folder / "state.json").exists() or (folder / "dataset_dict.json").exists()):
-        saved = load_from_disk(str(folder))
-        if isinstance(saved, DatasetDict):
-            if source.split not in saved:
-                raise CorpusError(f"{name} has no split {source.split!r}; it has {', '.join(saved)}.")
-            saved = saved[source.split]
+    name = str(source.dataset_name)
+    saved = load_saved(name)
+    if isinstance(saved, DatasetDict):
+        if source.split not in saved:
+            raise CorpusError(f"{name} has no split {source.split!r}; it has {', '.join(saved)}.")
+        saved = saved[source.split]
+    if saved is not None:
         return saved.to_iterable_dataset() if source.streaming else saved
     return load_dataset(
         name, source.dataset_config, split=source.split, streaming=source.streaming, cache_dir=source.cache_dir

@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from .errors import CorpusError
 from .random import generator
 from .readers import check_readable
+from .saved import load_saved
 from .stratification import class_order
 
 ON_CORRUPT_IMAGE = ("stop", "skip")
@@ -180,7 +181,11 @@ def _loaded(path: str, builder: str, **settings: object) -> Dataset:
 
 
 def _from_name(source: ImageSource) -> Mapping[str, Dataset]:
-    loaded = load_dataset(source.dataset_name, source.dataset_config_name, cache_dir=source.cache_dir)
+    loaded = load_saved(str(source.dataset_name))
+    if isinstance(loaded, Dataset):
+        return {"train": loaded}
+    if loaded is None:
+        loaded = load_dataset(source.dataset_name, source.dataset_config_name, cache_dir=source.cache_dir)
     if "train" not in loaded:
         raise CorpusError(f"{source.dataset_name} has no split 'train'; it has {', '.join(map(str, loaded))}.")
     return {split: loaded[split] for split in SPLITS if split in loaded}

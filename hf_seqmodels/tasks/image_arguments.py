@@ -24,7 +24,7 @@ class ImageArguments:
     dataset_name: str | None = _option(None, "A dataset on the Hub or a local dataset folder, in place of both.")
     dataset_config_name: str | None = _option(None, "The dataset's configuration.")
     image_column: str = _option("image", "Column that holds the images.")
-    label_column: str = _option("label", "Column that holds the labels.")
+    label_column: str = _option("label", "Column that holds the labels; empty if the images are unlabelled.")
     validation_share: float = _option(0.1, "Share of the training images to evaluate on, if no others are named.")
     train_share: float = _option(1.0, "Train on this share of the images, the same of each class.")
     image_size: list[int] = field(
@@ -72,7 +72,7 @@ class ImageArguments:
             dataset_name=self.dataset_name,
             dataset_config_name=self.dataset_config_name,
             image_column=self.image_column,
-            label_column=self.label_column,
+            label_column=self.label_column or None,
             on_corrupt_image=self.on_corrupt_image,
             cache_dir=self.cache_dir,
             num_proc=self.preprocessing_num_workers,

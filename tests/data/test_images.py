@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from datasets import Dataset, Features, Value
+from datasets import Dataset, DatasetDict, Features, Value
 from datasets import Image as ImageFeature
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -192,6 +192,15 @@ def test_parquet_round_trip(tmp_path: Path, form: str) -> None:
         example = dataset[Key(0, 0, index)]
         assert np.array_equal(example["image"].numpy(), array.transpose(2, 0, 1))
         assert example["label"] == splits.names.index(labels[index])
+
+
+@pytest.mark.parametrize("splits", [False, True], ids=["one split", "several"])
+def test_saved_to_disk(tmp_path: Path, splits: bool) -> None:
+    table = Dataset.from_dict({"image": [[[1, 2], [3, 4]]] * 6, "label": [0, 1] * 3})
+    saved = DatasetDict({"train": table, "validation": table.select(range(2))}) if splits else table
+    saved.save_to_disk(str(tmp_path / "saved"))
+    loaded = _load(ImageSource(dataset_name=str(tmp_path / "saved")), (2, 2), 1, 0.34).datasets
+    assert {split: len(part) for split, part in loaded.items()} == {"train": 6 if splits else 4, "validation": 2}
 
 
 def test_arrays_of_five_channels(tmp_path: Path) -> None:
