@@ -6,10 +6,10 @@ functions convert models in memory, and give `save_pretrained` something that pr
 
 from typing import Any
 
-import torch
 import transformers
 from transformers import BertConfig, BertPreTrainedModel, PreTrainedModel
 
+from hf_seqmodels.conversion.filling import filled_model
 from hf_seqmodels.models.configuration_bert import SeqBertConfig
 from hf_seqmodels.models.modeling_bert import SeqBertPreTrainedModel
 from hf_seqmodels.registry import ARCHITECTURES
@@ -93,19 +93,15 @@ def _copy(model: PreTrainedModel, model_class: Any, config: Any) -> Any:
     """`model_class(config)` with the pooler, weights, dtype, place and mode of `model`."""
     # A base model may come without its pooler; the heads decide for themselves.
     has_choice = model is model.base_model
-    kwargs = {"add_pooling_layer": model.pooler is not None} if has_choice else {}
-    # Initial weights, overwritten below, take nothing from the caller's stream.
-    with torch.random.fork_rng(devices=[]):
-        copy = model_class(config, **kwargs)
-    weights = model.state_dict()
+    kwargs: dict[str, Any] = {"add_pooling_layer": model.pooler is not None} if has_choice else {}
+    weights = dict(model.state_dict())
     if not config.tie_word_embeddings and _DECODER_BIAS in weights:
         # transformers' untied head has a second bias that nothing uses; ours has not.
-        weights = {**weights, _UNUSED_BIAS: weights[_DECODER_BIAS]}
-        if _UNUSED_BIAS not in copy.state_dict():
-            del weights[_UNUSED_BIAS]
-    # strict: both sides name every weight alike, and one that finds no place is an error, never a silent loss.
-    copy.load_state_dict(weights, strict=True)
-    return copy.to(device=model.device, dtype=model.dtype).train(model.training)
+        weights.pop(_UNUSED_BIAS, None)
+        if not issubclass(model_class, SeqBertPreTrainedModel):
+            weights[_UNUSED_BIAS] = weights[_DECODER_BIAS]
+    like = next(iter(weights.values()))
+    return filled_model(model_class, config, weights, like, **kwargs).train(model.training)
 
 
 def _shared_fields(config: Any, left_out: set[str]) -> dict[str, Any]:
