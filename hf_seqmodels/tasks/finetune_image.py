@@ -133,20 +133,10 @@ def _load_config(arguments: FinetuneImageArguments, images: ImageArguments) -> A
     Raises:
         ValueError: the checkpoint is for images of other channels.
     """
-    overrides = dict(arguments.config_overrides)
-    if images.image_size:
-        overrides["image_size"] = images.image_size
-    if arguments.model_type is not None:
-        if images.num_channels is not None:
-            overrides["num_channels"] = images.num_channels
-        return AutoConfig.for_model(arguments.model_type, **overrides)
-    config = AutoConfig.from_pretrained(str(arguments.model_name_or_path), **overrides)
-    if images.num_channels not in (None, config.num_channels):
-        raise ValueError(
-            f"num_channels={images.num_channels}, but {arguments.model_name_or_path} is a model for "
-            f"{config.num_channels}: leave the flag out."
-        )
-    return config
+    overrides, checkpoint = arguments.config_overrides, arguments.model_name_or_path
+    if checkpoint is not None:
+        return images.checkpoint_config(AutoConfig.from_pretrained, checkpoint, overrides)
+    return images.new_config(partial(AutoConfig.for_model, str(arguments.model_type)), overrides)
 
 
 def load_model(arguments: FinetuneImageArguments, config: Any, names: Sequence[str]) -> PreTrainedModel:

@@ -1,5 +1,6 @@
 """Arguments about images and their augmentation, shared by pretraining and fine-tuning."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -57,6 +58,30 @@ class ImageArguments:
         if len(self.image_size) == 1:
             self.image_size = self.image_size * 2
         self.source()
+
+    def new_config(self, build: Callable[..., Any], overrides: dict[str, Any]) -> Any:
+        """`build(**fields)`: the configuration of a new model for these images."""
+        fields = {**overrides, **self._size()}
+        if self.num_channels is not None:
+            fields["num_channels"] = self.num_channels
+        return build(**fields)
+
+    def checkpoint_config(self, load: Callable[..., Any], checkpoint: str, overrides: dict[str, Any]) -> Any:
+        """`load(checkpoint, **fields)`: the configuration of a model that goes on from a checkpoint.
+
+        Raises:
+            ValueError: the checkpoint is for images of other channels.
+        """
+        config = load(checkpoint, **{**overrides, **self._size()})
+        if self.num_channels not in (None, config.num_channels):
+            raise ValueError(
+                f"num_channels={self.num_channels}, but {checkpoint} is a model for {config.num_channels}: leave the "
+                "flag out."
+            )
+        return config
+
+    def _size(self) -> dict[str, list[int]]:
+        return {"image_size": self.image_size} if self.image_size else {}
 
     def source(self) -> ImageSource:
         """What `load_images` reads."""

@@ -135,24 +135,14 @@ def model_config(images: ImageArguments, model_args: ViTModelArguments) -> SeqVi
     Raises:
         ValueError: sizes that do not go together, or a checkpoint for images of other channels.
     """
-    overrides = dict(model_args.config_overrides)
-    if images.image_size:
-        overrides["image_size"] = images.image_size
-    if model_args.model_name_or_path is not None:
-        config = SeqViTConfig.from_pretrained(model_args.model_name_or_path, **overrides)
-        if images.num_channels not in (None, config.num_channels):
-            raise ValueError(
-                f"num_channels={images.num_channels}, but {model_args.model_name_or_path} is a model for "
-                f"{config.num_channels}: leave the flag out."
-            )
-        return config
-    if images.num_channels is not None:
-        overrides["num_channels"] = images.num_channels
-    return SeqViTConfig.preset(model_args.model_size, **overrides)
+    overrides, checkpoint = model_args.config_overrides, model_args.model_name_or_path
+    if checkpoint is not None:
+        return images.checkpoint_config(SeqViTConfig.from_pretrained, checkpoint, overrides)
+    return images.new_config(functools.partial(SeqViTConfig.preset, model_args.model_size), overrides)
 
 
 def prepare_images(images: ImageArguments, config: SeqViTConfig, seed: int) -> Images:
-    """Reads, decodes and resizes the images, once; measures their mean and standard deviation.
+    """Reads, decodes and resizes the images, once; measures their mean and standard deviation, if not given.
 
     Raises:
         ValueError: no images, a corrupt one, or labels that are missing.
@@ -161,9 +151,10 @@ def prepare_images(images: ImageArguments, config: SeqViTConfig, seed: int) -> I
     splits = load_images(images.source(), (height, width), config.num_channels, images.validation_share, seed)
     train = splits.datasets["train"]
     shape = (config.num_channels, height, width)
-    mean, std = channel_statistics(train, shape)
     if images.image_mean:
         mean, std = images.image_mean, images.image_std
+    else:
+        mean, std = channel_statistics(train, shape)
     if images.train_share < 1:
         train = subset(train, images.train_share, seed)
     return Images(train, splits.datasets["validation"], splits.names, shape, list(mean), list(std))
