@@ -1,6 +1,7 @@
 """Sequence models from RNN to ViT for transformers. Importing this package plugs them into the Auto classes."""
 
 from hf_seqmodels.models.configuration_bert import SeqBertConfig
+from hf_seqmodels.models.configuration_rnn import GRUConfig, LSTMConfig, RNNConfig
 from hf_seqmodels.models.configuration_vit import SeqViTConfig
 from hf_seqmodels.models.image_processing_vit import SeqViTImageProcessor
 from hf_seqmodels.models.modeling_bert import SeqBertModel
@@ -15,10 +16,21 @@ from hf_seqmodels.models.modeling_bert_pretraining import (
     SeqBertForNextSentencePrediction,
     SeqBertForPreTraining,
 )
+from hf_seqmodels.models.modeling_rnn import GRUModel, LSTMModel, RNNModel
+from hf_seqmodels.models.modeling_rnn_finetuning import (
+    GRUForSequenceClassification,
+    GRUForTokenClassification,
+    LSTMForSequenceClassification,
+    LSTMForTokenClassification,
+    RNNForSequenceClassification,
+    RNNForTokenClassification,
+)
+from hf_seqmodels.models.modeling_rnn_lm import GRUForCausalLM, LSTMForCausalLM, RNNForCausalLM
 from hf_seqmodels.models.modeling_vit import SeqViTModel
 from hf_seqmodels.models.modeling_vit_classification import SeqViTBackbone, SeqViTForImageClassification
 from hf_seqmodels.models.modeling_vit_mae import SeqViTForPreTraining
 from hf_seqmodels.models.modeling_vit_masked import SeqViTForMaskedImageModeling, SeqViTForMaskedPatchPrediction
+from hf_seqmodels.models.recurrent_cache import RecurrentCache
 from hf_seqmodels.registry import register
 
 __version__ = "0.1.0"
@@ -26,6 +38,22 @@ __version__ = "0.1.0"
 register()
 
 __all__ = [
+    "GRUConfig",
+    "GRUForCausalLM",
+    "GRUForSequenceClassification",
+    "GRUForTokenClassification",
+    "GRUModel",
+    "LSTMConfig",
+    "LSTMForCausalLM",
+    "LSTMForSequenceClassification",
+    "LSTMForTokenClassification",
+    "LSTMModel",
+    "RNNConfig",
+    "RNNForCausalLM",
+    "RNNForSequenceClassification",
+    "RNNForTokenClassification",
+    "RNNModel",
+    "RecurrentCache",
     "SeqBertConfig",
     "SeqBertForMaskedLM",
     "SeqBertForMultipleChoice",

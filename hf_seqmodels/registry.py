@@ -5,8 +5,10 @@ from typing import Any
 
 import transformers
 from transformers import AutoConfig, AutoImageProcessor, BaseImageProcessor, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from hf_seqmodels.models.configuration_bert import SeqBertConfig
+from hf_seqmodels.models.configuration_rnn import GRUConfig, LSTMConfig, RNNConfig
 from hf_seqmodels.models.configuration_vit import SeqViTConfig
 from hf_seqmodels.models.image_processing_vit import SeqViTImageProcessor
 from hf_seqmodels.models.modeling_bert import SeqBertModel
@@ -21,6 +23,16 @@ from hf_seqmodels.models.modeling_bert_pretraining import (
     SeqBertForNextSentencePrediction,
     SeqBertForPreTraining,
 )
+from hf_seqmodels.models.modeling_rnn import GRUModel, LSTMModel, RNNModel
+from hf_seqmodels.models.modeling_rnn_finetuning import (
+    GRUForSequenceClassification,
+    GRUForTokenClassification,
+    LSTMForSequenceClassification,
+    LSTMForTokenClassification,
+    RNNForSequenceClassification,
+    RNNForTokenClassification,
+)
+from hf_seqmodels.models.modeling_rnn_lm import GRUForCausalLM, LSTMForCausalLM, RNNForCausalLM
 from hf_seqmodels.models.modeling_vit import SeqViTModel
 from hf_seqmodels.models.modeling_vit_classification import SeqViTBackbone, SeqViTForImageClassification
 from hf_seqmodels.models.modeling_vit_mae import SeqViTForPreTraining
@@ -43,6 +55,33 @@ class Architecture:
 
 
 ARCHITECTURES = (
+    Architecture(
+        config=RNNConfig,
+        models={
+            "AutoModel": RNNModel,
+            "AutoModelForCausalLM": RNNForCausalLM,
+            "AutoModelForSequenceClassification": RNNForSequenceClassification,
+            "AutoModelForTokenClassification": RNNForTokenClassification,
+        },
+    ),
+    Architecture(
+        config=LSTMConfig,
+        models={
+            "AutoModel": LSTMModel,
+            "AutoModelForCausalLM": LSTMForCausalLM,
+            "AutoModelForSequenceClassification": LSTMForSequenceClassification,
+            "AutoModelForTokenClassification": LSTMForTokenClassification,
+        },
+    ),
+    Architecture(
+        config=GRUConfig,
+        models={
+            "AutoModel": GRUModel,
+            "AutoModelForCausalLM": GRUForCausalLM,
+            "AutoModelForSequenceClassification": GRUForSequenceClassification,
+            "AutoModelForTokenClassification": GRUForTokenClassification,
+        },
+    ),
     Architecture(
         config=SeqBertConfig,
         models={
@@ -77,6 +116,9 @@ def register() -> None:
         for auto_class, model_class in architecture.models.items():
             auto: Any = getattr(transformers, auto_class)
             auto.register(architecture.config, model_class, exist_ok=True)
+            if auto_class == "AutoModelForCausalLM":
+                # Trainer shifts labels for label smoothing only if it finds the class's name here.
+                MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[architecture.config.model_type] = model_class.__name__
         if (processor := architecture.image_processor) is not None:
             # Ours needs no torchvision, so it serves where that backend is asked for, too.
             AutoImageProcessor.register(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from .configuration_bert import SeqBertConfig
+from .input_checks import check_given, check_ids, check_rows, check_shape
 from .packing import Segments, Unpadding
 
 
@@ -43,11 +44,11 @@ class EncoderInputs:
         Raises:
             ValueError: naming the argument, its value and what is allowed.
         """
-        given = _check_given(config, input_ids, inputs_embeds)
+        given = check_given(input_ids, inputs_embeds, config.hidden_size)
         batch_size, seq_len = given.shape[:2]
-        _check_shape("token_type_ids", token_type_ids, (batch_size, seq_len))
+        check_shape("token_type_ids", token_type_ids, (batch_size, seq_len))
         if position_ids is not None and position_ids.shape[0] != 1:
-            _check_shape("position_ids", position_ids, (batch_size, seq_len))
+            check_shape("position_ids", position_ids, (batch_size, seq_len))
         segments = None
         if cu_seq_lens is not None:
             if batch_size != 1 or attention_mask is not None:
@@ -63,9 +64,9 @@ class EncoderInputs:
                 f"A sequence of {longest} tokens is longer than max_position_embeddings="
                 f"{config.max_position_embeddings}; truncate it or split it."
             )
-        _check_ids("input_ids", input_ids, "vocab_size", config.vocab_size)
-        _check_ids("token_type_ids", token_type_ids, "type_vocab_size", config.type_vocab_size)
-        _check_ids("position_ids", position_ids, "max_position_embeddings", config.max_position_embeddings)
+        check_ids("input_ids", input_ids, "vocab_size", config.vocab_size)
+        check_ids("token_type_ids", token_type_ids, "type_vocab_size", config.type_vocab_size)
+        check_ids("position_ids", position_ids, "max_position_embeddings", config.max_position_embeddings)
         _check_mask(attention_mask, batch_size, seq_len)
         return cls(input_ids, inputs_embeds, attention_mask, token_type_ids, position_ids, segments)
 
@@ -114,31 +115,6 @@ class EncoderInputs:
         )
 
 
-def _check_given(
-    config: SeqBertConfig, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None
-) -> torch.Tensor:
-    """Ids or embeddings, whichever were given, if their shape is right."""
-    if input_ids is not None and inputs_embeds is None:
-        given, form = input_ids, "input_ids must be (batch, seq_len)"
-    elif inputs_embeds is not None and input_ids is None:
-        given, form = inputs_embeds, f"inputs_embeds must be (batch, seq_len, hidden_size={config.hidden_size})"
-    else:
-        raise ValueError("Exactly one of input_ids and inputs_embeds must be given.")
-    fits = given.dim() == 2 if input_ids is not None else given.dim() == 3 and given.shape[-1] == config.hidden_size
-    if not fits:
-        raise ValueError(f"{form}; got {tuple(given.shape)}.")
-    if 0 in given.shape:
-        raise ValueError(
-            f"The input is empty: batch={given.shape[0]}, seq_len={given.shape[1]}; each row needs at least one token."
-        )
-    return given
-
-
-def _check_shape(name: str, values: torch.Tensor | None, shape: tuple[int, int]) -> None:
-    if values is not None and values.shape != shape:
-        raise ValueError(f"{name} of shape {tuple(values.shape)} does not fit the input {shape}.")
-
-
 def _default_positions(
     given: torch.Tensor, attention_mask: torch.Tensor | None, segments: Segments | None
 ) -> torch.Tensor:
@@ -155,27 +131,11 @@ def _default_positions(
     return positions
 
 
-def _check_ids(name: str, ids: torch.Tensor | None, limit_name: str, limit: int) -> None:
-    """Only CPU tensors are looked at: a look at an accelerator's tensor would make every step wait for the device."""
-    if ids is not None and ids.dtype not in (torch.int64, torch.int32):
-        raise ValueError(f"{name} must hold int64 or int32, not {ids.dtype}.")
-    if ids is None or ids.device.type != "cpu" or torch.compiler.is_compiling():
-        return
-    low, high = torch.aminmax(ids)
-    if low < 0 or high >= limit:
-        wrong = low.item() if low < 0 else high.item()
-        raise ValueError(f"{name} holds {wrong}, outside [0, {limit_name}={limit}).")
-
-
 def _check_mask(attention_mask: torch.Tensor | None, batch_size: int, seq_len: int) -> None:
     if attention_mask is None or attention_mask.dim() == 4:
         return
-    _check_shape("attention_mask", attention_mask, (batch_size, seq_len))
-    if attention_mask.device.type == "cpu" and not torch.compiler.is_compiling():
-        empty = (attention_mask == 0).all(-1)
-        if empty.any():
-            row = int(empty.int().argmax())
-            raise ValueError(f"attention_mask hides every token of row {row}; each row needs at least one token.")
+    check_shape("attention_mask", attention_mask, (batch_size, seq_len))
+    check_rows(attention_mask)
 
 
 __all__ = ["EncoderInputs"]
