@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from hf_seqmodels.tasks.benchmark import lm
 from hf_seqmodels.tasks.benchmark.cli import main
 
 
@@ -64,3 +65,38 @@ def test_processor_benchmark_reports_both(tmp_path: Path) -> None:
 def test_size_without_pixels_is_refused() -> None:
     with pytest.raises(ValueError, match="size='Ti/4'"):
         main(["vit", "--size", "Ti/4"])
+
+
+LM_SIZES = ["--vocab", "90", "--hidden", "64", "--batch", "2", "--length", "8", "--rounds", "2", "--no_memory"]
+
+
+@pytest.mark.parametrize("model_type", ["rnn", "lstm", "gru"])
+def test_lm_benchmark_reports_every_contender(tmp_path: Path, model_type: str) -> None:
+    figures = tmp_path / "figures.json"
+    assert main(["lm", *LM_SIZES, "--model_type", model_type, "--json", str(figures)]) == 0
+    (result,) = json.loads(figures.read_text())
+    assert [row["name"] for row in result["rows"]] == [
+        "torch.nn loop",
+        "ours, full",
+        "ours, chunked",
+        "ours, adaptive",
+    ]
+    flops = {row["name"]: row["flops"] for row in result["rows"]}
+    assert flops["ours, full"] == flops["torch.nn loop"] > flops["ours, adaptive"]
+
+
+def test_lm_benchmark_decodes_with_models_of_one_size(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    assert main(["lm", "--task", "decode", *LM_SIZES, "--json", str(figures)]) == 0
+    peer, ours = json.loads(figures.read_text())[0]["rows"]
+    assert peer["parameters"] == pytest.approx(ours["parameters"], rel=0.02)
+    assert peer["cache_bytes"] > ours["cache_bytes"]
+
+
+def test_the_state_does_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lm, "LENGTHS", (4, 32, 256))
+    figures = tmp_path / "figures.json"
+    assert main(["lm", "--task", "lengths", *LM_SIZES, "--json", str(figures)]) == 0
+    rows = json.loads(figures.read_text())[0]["rows"]
+    assert [row["name"] for row in rows] == ["4 tokens", "32 tokens", "256 tokens"]
+    assert len({row["cache_bytes"] for row in rows}) == 1

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from hf_seqmodels.models.configuration_bert import PRESETS
-from hf_seqmodels.tasks.benchmark import bert, image_processor, precision, vit
+from hf_seqmodels.tasks.benchmark import bert, image_processor, lm, precision, vit
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -55,6 +55,26 @@ def build_parser() -> argparse.ArgumentParser:
         help="time of this process, not of the clock: for a busy machine, --threads 1",
     )
     command = commands.add_parser(
+        "lm",
+        help="recurrent language models: training against a torch.nn loop, decoding against transformers' GPT-2",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    command.add_argument("--task", choices=lm.TASKS, default="train", help="what to measure")
+    command.add_argument("--model_type", choices=["rnn", "lstm", "gru"], default="lstm", help="the architecture")
+    command.add_argument("--vocab", type=int, default=30000, help="entries of the vocabulary")
+    command.add_argument("--hidden", type=int, default=512, help="units of a layer, and width of the embeddings")
+    command.add_argument("--layers", type=int, default=2, help="recurrent layers")
+    command.add_argument("--batch", type=int, default=32, help="rows")
+    command.add_argument("--length", type=int, default=64, help="tokens of a chunk, or of the context to decode at")
+    command.add_argument("--dtype", choices=["float32", "bfloat16"], nargs="+", default=["float32"], help="precisions")
+    command.add_argument("--rounds", type=int, default=7, help="timed steps of each contender")
+    command.add_argument("--no_memory", action="store_true", help="skip the memory measurement")
+    command.add_argument(
+        "--cpu_time",
+        action="store_true",
+        help="time of this process, not of the clock: for a busy machine, --threads 1",
+    )
+    command = commands.add_parser(
         "precision",
         help="loss curves of float32, autocast and master weights on the embedded text",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -73,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    results = {"bert": _bert, "vit": _vit, "precision": _precision}[args.command](args)
+    results = {"bert": _bert, "vit": _vit, "lm": _lm, "precision": _precision}[args.command](args)
     if args.json is not None:
         args.json.write_text(json.dumps(results, indent=2), encoding="utf-8")
     return 0
@@ -115,6 +135,18 @@ def _vit(args: argparse.Namespace) -> list[dict[str, Any]]:
     for case in cases:
         result = vit.run(case, rounds=args.rounds, memory=not args.no_memory, clock=clock)
         print(vit.report(case, result), flush=True)
+        results.append({"case": vars(case), **result})
+    return results
+
+
+def _lm(args: argparse.Namespace) -> list[dict[str, Any]]:
+    clock = time.process_time if args.cpu_time else time.perf_counter
+    results = []
+    for dtype in args.dtype:
+        sizes = {name: getattr(args, name) for name in ("vocab", "hidden", "layers", "batch", "length")}
+        case = lm.LMCase(task=args.task, model_type=args.model_type, dtype=dtype, device=_device(), **sizes)
+        result = lm.run(case, rounds=args.rounds, memory=not args.no_memory, clock=clock)
+        print(lm.report(case, result), flush=True)
         results.append({"case": vars(case), **result})
     return results
 
