@@ -27,10 +27,13 @@ class Compaction:
 
     @classmethod
     def from_mask(cls, attention_mask: torch.Tensor) -> "Compaction":
-        """From `(batch, seq_len)`, non-zero on real tokens. The width is the longest row's length, at least 1."""
+        """From `(batch, seq_len)`, non-zero on real tokens. The width is the longest row's length, at least 1.
+
+        Under `torch.compile`, for which shapes must not depend on values, it is `seq_len`.
+        """
         kept = attention_mask != 0
         lengths = kept.sum(-1)
-        width = max(1, int(lengths.max()))
+        width = kept.shape[1] if torch.compiler.is_compiling() else max(1, int(lengths.max()))
         order = (~kept).to(torch.uint8).argsort(dim=-1, stable=True)[:, :width]
         places = (kept.cumsum(-1) - 1).clamp(min=0)
         return cls(order, places, kept, lengths)

@@ -196,11 +196,13 @@ class RecurrentStack(nn.Module):
             states: of each layer before the sequence; `None` begins anew.
         """
         compaction = None
-        if attention_mask is not None and not bool((attention_mask != 0).all()):
+        # Compiled code looks at no values: it takes every mask for one with padding.
+        if attention_mask is not None and (torch.compiler.is_compiling() or not bool((attention_mask != 0).all())):
             compaction = Compaction.from_mask(attention_mask)
             inputs = compaction.compact(inputs)
         hidden_states = self.input_dropout(inputs)
-        recorded, ends = [hidden_states], list[State]()
+        recorded = [hidden_states]
+        ends: list[State] = []
         for number, layer in enumerate(self.layers):
             if number > 0:
                 hidden_states = self.hidden_dropout(hidden_states)
