@@ -1,4 +1,4 @@
-"""WordPiece tokenizers: trained reproducibly, and what masking must know of a vocabulary."""
+"""Tokenizers of words and of word pieces: trained reproducibly, and what masking must know of a vocabulary."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -66,16 +66,54 @@ def train_wordpiece(
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[(token, SPECIAL_TOKENS.index(token)) for token in ("[CLS]", "[SEP]")],
     )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=trained,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-        model_max_length=model_max_length,
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    return _fast_tokenizer(trained, model_max_length, ["input_ids", "token_type_ids", "attention_mask"])
+
+
+def train_words(
+    texts: Iterable[str],
+    vocab_size: int,
+    *,
+    lowercase: bool = False,
+    min_frequency: int = 2,
+    model_max_length: int = 512,
+) -> PreTrainedTokenizerFast:
+    """Makes a tokenizer of whole words: what stands between spaces, from frequent to rare.
+
+    A text is its words and nothing else; between the two of a pair comes [SEP].
+
+    Args:
+        texts: sentences or paragraphs, punctuation apart by spaces (or it is part of its word); read once.
+        vocab_size: entries at most, special tokens included.
+        lowercase: fold case.
+        min_frequency: rarer words are [UNK], which so learns what to make of a word never seen.
+        model_max_length: longest sequence of the model, in tokens.
+
+    Returns:
+        A tokenizer with [PAD] [UNK] [CLS] [SEP] [MASK] as ids 0 to 4, that `AutoTokenizer` loads again once saved.
+
+    Raises:
+        ValueError: `vocab_size` cannot hold the special tokens and a word.
+        CorpusError: no word is that frequent.
+    """
+    if vocab_size <= len(SPECIAL_TOKENS):
+        raise ValueError(f"vocab_size={vocab_size} must be above {len(SPECIAL_TOKENS)}, the number of special tokens.")
+    folding = [normalizers.NFC(), *([normalizers.Lowercase()] if lowercase else [])]
+    normalizer = normalizers.Sequence(folding)
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(normalizer.normalize_str(text).split())
+    words = sorted(word for word in counts if counts[word] >= min_frequency and word not in SPECIAL_TOKENS)
+    if not words:
+        raise CorpusError(f"The corpus holds no word at least {min_frequency} times (min_frequency).")
+    words.sort(key=lambda word: -counts[word])
+    entries = [*SPECIAL_TOKENS, *words][:vocab_size]
+    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(entries)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A", pair="$A [SEP] $B:1", special_tokens=[("[SEP]", SPECIAL_TOKENS.index("[SEP]"))]
     )
+    return _fast_tokenizer(tokenizer, model_max_length, ["input_ids", "attention_mask"])
 
 
 class SentencesOf:
@@ -90,6 +128,19 @@ class SentencesOf:
 
     def __iter__(self) -> Iterator[str]:
         return (sentence for document in self._documents for sentence in document["sentences"])
+
+
+def _fast_tokenizer(tokenizer: Tokenizer, model_max_length: int, inputs: list[str]) -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=model_max_length,
+        model_input_names=inputs,
+    )
 
 
 def _bare_tokenizer(vocabulary: dict[str, int], lowercase: bool) -> Tokenizer:

@@ -26,11 +26,12 @@ import hf_seqmodels  # noqa: F401 - plugs our architectures into the Auto classe
 from hf_seqmodels.data.docstrings import embedded_classification
 from hf_seqmodels.data.labelled_splits import LabelledSplits, from_dataset_dict, from_datasets, from_files
 from hf_seqmodels.data.labels import encode_tags, encode_texts
+from hf_seqmodels.data.tokenizers import train_wordpiece, train_words
 from hf_seqmodels.models.losses import token_cross_entropy
 
 from .arguments import parse
 from .finetune_text_arguments import FinetuneTextArguments
-from .text_metrics import argmax_logits, classification_metrics, tagging_metrics
+from .text_metrics import argmax_logits, classification_metrics, tagging_metrics, viterbi_tags
 from .trainer_runs import DEFAULTS, checkpoint_to_resume, keep_parameter_names, train_and_evaluate
 
 DESCRIPTION = "Fine-tunes a model on labelled text: classes of sentences or sentence pairs, or tags of tokens."
@@ -40,6 +41,10 @@ EPILOG = """examples:
         --train_file stsa.binary.train --validation_file stsa.binary.dev --test_file stsa.binary.test
   named entities in CoNLL columns:
     python scripts/finetune_text.py --model_name_or_path out/bert --output_dir out/ner --task tagging \\
+        --train_file wnut17train.conll --validation_file emerging.dev.conll
+  the same by an LSTM with a CRF, from scratch on words:
+    python scripts/finetune_text.py --model_type lstm --tokenization word --task tagging --output_dir out/crf \\
+        --config_overrides '{"bidirectional": true, "use_crf": true}' \\
         --train_file wnut17train.conll --validation_file emerging.dev.conll
 """
 
@@ -67,9 +72,15 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     checkpoint = checkpoint_to_resume(training)
     splits = _load_splits(arguments).with_validation(arguments.validation_share, training.seed)
     transformers.set_seed(training.seed)
-    tokenizer, model = load_model(arguments, splits.names)
-    datasets = {split: _encode(arguments, splits, split, tokenizer) for split in splits.datasets}
+    tokenizer, model = load_model(arguments, splits)
     is_tagging = arguments.task == "tagging"
+    has_crf = is_tagging and getattr(model.config, "use_crf", False)
+    if has_crf and training.label_smoothing_factor:
+        raise ValueError(
+            f"label_smoothing_factor={training.label_smoothing_factor} does not go with use_crf=True, whose loss is "
+            "of whole sequences; leave it at 0."
+        )
+    datasets = {split: _encode(arguments, splits, split, tokenizer) for split in splits.datasets}
     if training.metric_for_best_model in (None, "loss"):
         training.metric_for_best_model = "f1" if is_tagging else "accuracy"
         training.greater_is_better = True
@@ -82,8 +93,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         data_collator=collate(tokenizer),
         processing_class=tokenizer,
         compute_metrics=tagging_metrics(splits.names) if is_tagging else classification_metrics,
-        preprocess_logits_for_metrics=argmax_logits,
-        compute_loss_func=partial(exact_loss, label_smoothing=training.label_smoothing_factor),
+        preprocess_logits_for_metrics=viterbi_tags if has_crf else argmax_logits,
+        # A CRF's own loss honours num_items_in_batch, and needs more than its logits.
+        compute_loss_func=None if has_crf else partial(exact_loss, label_smoothing=training.label_smoothing_factor),
     )
     results = train_and_evaluate(trainer, checkpoint, datasets.get("test"))
     if trainer.is_world_process_zero():
@@ -106,9 +118,9 @@ def exact_loss(
 
 
 def load_model(
-    arguments: FinetuneTextArguments, names: Sequence[str]
+    arguments: FinetuneTextArguments, splits: LabelledSplits
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    """Tokenizer and model with a head for these labels, from a checkpoint or from scratch.
+    """Tokenizer and model with a head for the data's labels, from a checkpoint or from scratch.
 
     Raises:
         ValueError: the folder doesn't exist, the tokenizer can't align tags, or `max_length` exceeds the model's.
@@ -117,9 +129,13 @@ def load_model(
         path = getattr(arguments, flag)
         if path is not None and path.startswith(("/", "./", "../", "~")) and not Path(path).is_dir():
             raise ValueError(f"{flag}={path!r}: there is no such folder.")
-    tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer_name or arguments.model_name_or_path)
+    if arguments.trains_tokenizer:
+        tokenizer = train_tokenizer(arguments, splits.datasets["train"])
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer_name or arguments.model_name_or_path)
     if arguments.task == "tagging" and not tokenizer.is_fast:
         raise ValueError(f"{type(tokenizer).__name__} doesn't say which word a piece is of; tagging needs that.")
+    names = splits.names
     labels = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
     overrides = {**(arguments.config_overrides or {}), **labels}
     is_tagging = arguments.task == "tagging"
@@ -140,6 +156,26 @@ def load_model(
             arguments.model_name_or_path, config=config, dtype=torch.float32, ignore_mismatched_sizes=True
         )
     return tokenizer, keep_parameter_names(model)
+
+
+def train_tokenizer(arguments: FinetuneTextArguments, train: Dataset) -> PreTrainedTokenizerBase:
+    """The tokenizer that the arguments ask for, of the training data's words alone.
+
+    Raises:
+        ValueError: `vocab_size` cannot hold what must be in it, or no word is frequent enough.
+    """
+    texts = [
+        text if isinstance(text, str) else " ".join(text)
+        for column in ("text", "pair")
+        if column in train.column_names
+        for text in train[column]
+    ]
+    vocab_size = 30_000 if arguments.vocab_size is None else arguments.vocab_size
+    shared: dict[str, Any] = {"lowercase": arguments.lowercase, "model_max_length": arguments.max_length}
+    if arguments.tokenization != "word":
+        return train_wordpiece(texts, vocab_size, **shared)
+    min_frequency = 2 if arguments.min_frequency is None else arguments.min_frequency
+    return train_words(texts, vocab_size, min_frequency=min_frequency, **shared)
 
 
 def _load_splits(arguments: FinetuneTextArguments) -> LabelledSplits:

@@ -14,13 +14,28 @@ class FinetuneTextArguments:
         default=None, metadata={"help": "checkpoint to start from: a folder or a name on the Hub, of any architecture"}
     )
     model_type: str | None = field(
-        default=None, metadata={"help": "train from scratch instead: an architecture such as seq_bert or bert"}
+        default=None, metadata={"help": "train from scratch instead: an architecture such as seq_bert, lstm or bert"}
     )
     config_overrides: dict[str, Any] | None = field(
         default=None, metadata={"help": 'config fields to change, such as {"hidden_size": 128}'}
     )
     tokenizer_name: str | None = field(
         default=None, metadata={"help": "folder or name of the tokenizer, if it isn't beside the model"}
+    )
+    tokenization: Literal["wordpiece", "word"] | None = field(
+        default=None,
+        metadata={
+            "help": "for a model from scratch without --tokenizer_name, whose tokenizer the training data makes: of "
+            "word pieces as BERT's (the default), or of words, which are what stands between spaces"
+        },
+    )
+    vocab_size: int | None = field(
+        default=None, metadata={"help": "entries of that tokenizer at most (default: 30000)"}
+    )
+    lowercase: bool = field(default=False, metadata={"help": "whether that tokenizer folds case"})
+    min_frequency: int | None = field(
+        default=None,
+        metadata={"help": "words rarer than this in the training data become [UNK]; for words only (default: 2)"},
     )
     task: Literal["classification", "tagging"] = field(
         default="classification", metadata={"help": "one label per text (or pair), or one per token"}
@@ -65,14 +80,27 @@ class FinetuneTextArguments:
             raise ValueError(f"--validation_file and --test_file go with --train_file, not with {given[0]}.")
         if (self.model_name_or_path is None) == (self.model_type is None):
             raise ValueError("give either --model_name_or_path (a checkpoint) or --model_type (from scratch).")
-        if self.model_type is not None and self.tokenizer_name is None:
-            raise ValueError("--model_type trains from scratch and needs --tokenizer_name.")
+        self._check_tokenizer()
         if self.task == "tagging" and (self.pair_column or self.embedded):
             raise ValueError("--task tagging takes neither --pair_column nor --embedded.")
         if self.max_length < 3:
             raise ValueError(f"max_length={self.max_length} must be at least 3: [CLS], a word piece, [SEP].")
         if not 0 < self.validation_share < 1:
             raise ValueError(f"validation_share={self.validation_share} must lie between 0 and 1.")
+
+    def _check_tokenizer(self) -> None:
+        names = ("tokenization", "vocab_size", "lowercase", "min_frequency")
+        given = ["--" + name for name in names if getattr(self, name)]
+        if given and not self.trains_tokenizer:
+            has_one = "--tokenizer_name" if self.tokenizer_name is not None else "--model_name_or_path"
+            raise ValueError(f"{' and '.join(given)}: no tokenizer is trained, {has_one} has one.")
+        if self.min_frequency is not None and self.tokenization != "word":
+            raise ValueError(f"min_frequency={self.min_frequency} goes with --tokenization word.")
+
+    @property
+    def trains_tokenizer(self) -> bool:
+        """Whether the training data makes the tokenizer."""
+        return self.model_type is not None and self.tokenizer_name is None
 
     @property
     def columns(self) -> Columns:

@@ -18,6 +18,11 @@ def argmax_logits(logits: torch.Tensor | tuple[torch.Tensor, ...], labels: torch
     return first.argmax(dim=-1)
 
 
+def viterbi_tags(outputs: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
+    """The tags of a model with a CRF, which returns logits and then `predictions` (Trainer calls this)."""
+    return outputs[1]
+
+
 def classification_metrics(prediction: EvalPrediction) -> dict[str, float]:
     """Accuracy, macro F1 and Matthews' correlation of predicted class ids `(examples,)`."""
     columns = {"predictions": prediction.predictions, "references": prediction.label_ids}

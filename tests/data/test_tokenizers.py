@@ -19,6 +19,7 @@ from hf_seqmodels.data.tokenizers import (
     masking_vocabulary,
     special_ids,
     train_wordpiece,
+    train_words,
 )
 
 TEXT = "Die schöne Straße, the street; 東京 is a city. Streets and cities!"
@@ -107,6 +108,34 @@ def test_vocabulary_smaller_than_the_alphabet() -> None:
 def test_no_text(texts: list[str]) -> None:
     with pytest.raises(CorpusError, match="corpus is empty"):
         train_wordpiece(texts, 100)
+
+
+WORDS = ["The film 's plot", "the film do n't  end", "No end , no plot [SEP] tail"]
+
+
+def test_words_from_frequent_to_rare(tmp_path: Path) -> None:
+    tokenizer = train_words(WORDS, 100, lowercase=True)
+    # Equally frequent words in alphabetical order; 's, n't and others occur once; [SEP] in a text is no word.
+    assert tokenizer.convert_ids_to_tokens(range(len(tokenizer))) == [
+        *SPECIAL_TOKENS, *("end", "film", "no", "plot", "the")
+    ]  # fmt: skip
+    tokenizer.save_pretrained(tmp_path)
+    for loaded in (tokenizer, AutoTokenizer.from_pretrained(tmp_path)):
+        assert loaded.is_fast and loaded.tokenize("THE films end") == ["the", "[UNK]", "end"]
+        encoded = loaded("the end", "no plot")
+        assert list(encoded) == ["input_ids", "attention_mask"]
+        assert loaded.decode(encoded["input_ids"]) == "the end [SEP] no plot"
+        split = loaded([["The", "U.S.", "film"]], is_split_into_words=True)
+        assert split.word_ids(0) == [0, 1, 2]
+
+
+def test_words_by_case_frequency_and_size() -> None:
+    assert "No" in train_words(WORDS, 100, min_frequency=1).get_vocab()
+    assert set(train_words(WORDS, 7).get_vocab()) == {*SPECIAL_TOKENS, "end", "film"}
+    with pytest.raises(ValueError, match="vocab_size=5 must be above 5"):
+        train_words(WORDS, 5)
+    with pytest.raises(CorpusError, match="no word at least 9 times"):
+        train_words(WORDS, 100, min_frequency=9)
 
 
 def test_sentences_of_documents_can_be_read_again() -> None:

@@ -13,15 +13,18 @@ from transformers import (
     BertConfig,
     BertForPreTraining,
     BertForSequenceClassification,
+    DataCollatorForTokenClassification,
     PreTrainedTokenizerBase,
     Trainer,
     TrainingArguments,
     pipeline,
 )
 
-from hf_seqmodels import SeqBertConfig, SeqBertForPreTraining
-from hf_seqmodels.data.tokenizers import train_wordpiece
+from hf_seqmodels import GRUConfig, GRUForTokenClassification, SeqBertConfig, SeqBertForPreTraining
+from hf_seqmodels.data.tokenizers import train_wordpiece, train_words
+from hf_seqmodels.tasks.arguments import parse
 from hf_seqmodels.tasks.finetune_text import exact_loss, main
+from hf_seqmodels.tasks.finetune_text_arguments import FinetuneTextArguments
 
 GOOD, BAD = ("fine", "lovely", "great"), ("dull", "awful", "poor")
 SIZES = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
@@ -197,13 +200,163 @@ def test_resuming_by_auto(tokenizer: Path, tmp_path: Path, capsys: pytest.Captur
     assert "Resuming from" in capsys.readouterr().out
 
 
+RECURRENT = {"hidden_size": 16, "num_hidden_layers": 1, "bidirectional": True}
+
+
+def from_scratch(model_type: str, files: dict[str, str], out: Path, **overrides: object) -> list[str]:
+    """The flags of a recurrent model on words of the training data."""
+    sizes = json.dumps({**RECURRENT, **overrides})
+    flags = ["--model_type", model_type, "--tokenization", "word", "--config_overrides", sizes]
+    return [*flags, "--output_dir", str(out), *QUICK, *(part for pair in files.items() for part in pair)]
+
+
+def test_lstm_from_scratch_makes_its_tokenizer_and_resumes_bitwise(tmp_path: Path) -> None:
+    train = two_columns(tmp_path / "train", sentences(40))
+    dev = two_columns(tmp_path / "dev", [*sentences(6), ("pos", "A GREAT unheard-of film")])
+    files = {"--train_file": train, "--validation_file": dev, "--lr_scheduler_type": "constant"}
+    flags = from_scratch("lstm", files, tmp_path / "out", pooling="attention", input_dropout_prob=0.1)
+    flags += ["--lowercase", "--learning_rate", "2e-2", "--per_device_train_batch_size", "8"]
+    # Five epochs in one go, and five with a stop after two.
+    results = main([*flags, "--num_train_epochs", "5"])
+    assert results["eval_accuracy"] == 1.0
+    parts = [*flags, "--output_dir", str(tmp_path / "parts"), "--resume_from_checkpoint", "auto"]
+    main([*parts, "--num_train_epochs", "2"])
+    assert main([*parts, "--num_train_epochs", "5"])["eval_loss"] == results["eval_loss"]
+    whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("out", "parts"))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole) and set(whole) == set(resumed)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert tokenizer.tokenize("Great unheard-of film") == ["great", "[UNK]", "film"]
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+    assert model.config.vocab_size == len(tokenizer) and model.config.pad_token_id == 0
+    classify = pipeline("text-classification", model=model, tokenizer=tokenizer, device=-1)
+    assert [answer["label"] for answer in classify(["a great film", "a poor film"])] == ["pos", "neg"]
+
+
+def ambiguous_tags(path: Path) -> str:
+    """Sentences whose tags follow from the neighbours; some words are too rare for the vocabulary."""
+    rows = []
+    for index in range(40):
+        good = GOOD[index % 3]
+        rows.append(f"a\tO\n{good}\tB-ADJ\nfilm\tI-ADJ\nfilm\tO\nword{index}\tB-NUM\n")
+    path.write_text("\n".join(rows), encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("model_type, use_crf", [("gru", False), ("lstm", True)])
+def test_recurrent_tagging(model_type: str, use_crf: bool, tmp_path: Path) -> None:
+    train = ambiguous_tags(tmp_path / "train.conll")
+    out = tmp_path / "out"
+    flags = from_scratch(model_type, {"--train_file": train, "--validation_file": train}, out, use_crf=use_crf)
+    flags += ["--task", "tagging", "--learning_rate", "3e-2", "--num_train_epochs", "6"]
+    results = main([*flags, "--per_device_train_batch_size", "8", "--gradient_accumulation_steps", "2"])
+    assert results["eval_f1"] == results["eval_accuracy"] == 1.0
+    model = AutoModelForTokenClassification.from_pretrained(out)
+    assert (model.crf is not None) == use_crf
+    loaded = AutoTokenizer.from_pretrained(out)
+    tagged = pipeline("token-classification", model=model, tokenizer=loaded, device=-1)("a lovely film film new")
+    # The pipeline leaves out O.
+    assert [(answer["word"], answer["entity"]) for answer in tagged] == [
+        ("lovely", "B-ADJ"),
+        ("film", "I-ADJ"),
+        ("new", "B-NUM"),
+    ]
+
+
+def test_crf_is_measured_by_its_viterbi_tags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by the most probable tag of each token, which may form impossible sequences."""
+    train = ambiguous_tags(tmp_path / "train.conll")
+    flags = from_scratch("gru", {"--train_file": train}, tmp_path / "out", use_crf=True)
+    seen: list[torch.Tensor] = []
+
+    def spied(self: object, emissions: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+        seen.append(kept)
+        return kept.long() * 4 - 1  # O at every word
+
+    monkeypatch.setattr("hf_seqmodels.models.crf.LinearChainCRF.viterbi", spied)
+    results = main([*flags, "--task", "tagging", "--num_train_epochs", "1"])
+    assert seen and results["eval_f1"] == 0.0 and results["eval_accuracy"] == 0.4
+
+
+def test_accumulation_with_a_crf_is_exact(tmp_path: Path) -> None:
+    weights = []
+    for micro_batch, accumulation in ((8, 1), (2, 4)):
+        torch.manual_seed(0)
+        labels = {"id2label": {0: "O", 1: "B-A", 2: "I-A"}}
+        model = GRUForTokenClassification(GRUConfig(**RECURRENT, vocab_size=50, use_crf=True, **labels))
+        data = [{"input_ids": list(range(5, 8 + i)), "labels": [-100] + [1] * i + [2, 0]} for i in range(8)]
+        args = TrainingArguments(
+            str(tmp_path / str(accumulation)),
+            per_device_train_batch_size=micro_batch,
+            gradient_accumulation_steps=accumulation,
+            max_steps=1,
+            optim="sgd",
+            learning_rate=1.0,
+            max_grad_norm=0.0,
+            use_cpu=True,
+            disable_tqdm=True,
+            save_strategy="no",
+        )
+        tokenizer = train_words(["a a"], 10)
+        Trainer(model, args, DataCollatorForTokenClassification(tokenizer), train_dataset=data).train()
+        weights.append({name: weight.detach().clone() for name, weight in model.named_parameters()})
+    # Float32 rounding of sums in another order.
+    assert all(torch.allclose(weights[0][name], weights[1][name], rtol=0, atol=1e-6) for name in weights[0])
+
+
+def test_label_smoothing_with_a_crf_is_refused(tmp_path: Path) -> None:
+    train = ambiguous_tags(tmp_path / "train.conll")
+    flags = from_scratch("lstm", {"--train_file": train}, tmp_path / "out", use_crf=True)
+    with pytest.raises(ValueError, match=r"label_smoothing_factor=0.1 does not go with use_crf=True"):
+        main([*flags, "--task", "tagging", "--label_smoothing_factor", "0.1"])
+
+
+def test_word_pieces_are_the_default_and_tags_stay_with_their_words(tmp_path: Path) -> None:
+    train = ambiguous_tags(tmp_path / "train.conll")
+    sizes = json.dumps({**RECURRENT, "use_crf": True})
+    flags = ["--model_type", "gru", "--config_overrides", sizes, "--vocab_size", "60", "--task", "tagging"]
+    flags += ["--train_file", train, "--validation_file", train, "--output_dir", str(tmp_path / "out")]
+    results = main([*flags, *QUICK, "--max_length", "48", "--learning_rate", "3e-2", "--num_train_epochs", "8"])
+    assert results["eval_f1"] == 1.0
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert len(tokenizer("lovely")["input_ids"]) > 3  # [CLS], several pieces, [SEP]: labels had to be spread
+
+
+RECIPES = sorted(
+    path
+    for pattern in ("finetune_*", "sst2_*", "wnut17_*")
+    for path in Path("scripts/recipes").glob(f"{pattern}.yaml")
+)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_recipes_parse(recipe: Path) -> None:
+    from_checkpoint = "model_type:" not in recipe.read_text()
+    flags = [
+        "--recipe",
+        str(recipe),
+        "--output_dir",
+        "out",
+        *(["--model_name_or_path", "x"] if from_checkpoint else []),
+    ]
+    parse((FinetuneTextArguments, TrainingArguments), flags)
+    assert all(word in recipe.read_text() for word in ("# Expected:", "# Time:", "# Command:"))
+
+
 @pytest.mark.parametrize(
     "flags, expected",
     [
         ([], "give one of --train_file, --dataset_name, --embedded; got none"),
         (["--embedded", "--train_file", "x"], "got --train_file and --embedded"),
         (["--embedded"], "give either --model_name_or_path"),
-        (["--embedded", "--model_type", "bert"], "needs --tokenizer_name"),
+        (
+            ["--embedded", "--model_type", "bert", "--tokenizer_name", "x", "--vocab_size", "9", "--lowercase"],
+            "--vocab_size and --lowercase: no tokenizer is trained, --tokenizer_name has one",
+        ),
+        (["--embedded", "--model_name_or_path", "x", "--tokenization", "word"], "--model_name_or_path has one"),
+        (
+            ["--embedded", "--model_type", "lstm", "--min_frequency", "3"],
+            "min_frequency=3 goes with --tokenization word",
+        ),
         (["--embedded", "--model_name_or_path", "x", "--task", "tagging"], "takes neither"),
         (["--embedded", "--model_name_or_path", "x", "--max_length", "2"], "max_length=2"),
         (["--embedded", "--model_name_or_path", "x", "--validation_file", "y"], "go with --train_file"),
