@@ -1,19 +1,26 @@
-"""Looks into trained models: functions that return arrays. `hf_seqmodels.analysis.plots` (extra [plot]) draws them."""
+"""Looks into trained models: functions that return arrays. `plots` and `plots_long_range` (extra [plot]) draw them."""
 
 from .errors import NotInModelError
+from .gradient_flow import GradientFlow, gradient_flow
+from .long_range import LongRangeRun, LongRangeSummary, summarise
 from .vit_attention import attention_distance, attention_maps, attention_rollout
 from .vit_embeddings import PrincipalFilters, patch_filters, position_similarity, principal_filters
 from .vit_reconstruction import Reconstruction, reconstruct
 
 __all__ = [
+    "GradientFlow",
+    "LongRangeRun",
+    "LongRangeSummary",
     "NotInModelError",
     "PrincipalFilters",
     "Reconstruction",
     "attention_distance",
     "attention_maps",
     "attention_rollout",
+    "gradient_flow",
     "patch_filters",
     "position_similarity",
     "principal_filters",
     "reconstruct",
+    "summarise",
 ]

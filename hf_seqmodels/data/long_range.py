@@ -1,0 +1,232 @@
+"""Two problems that need a long memory, of any length and without end: adding, and copying after a pause.
+
+Every example is a pure function of (seed, split, epoch, index), so there is nothing to store, and a training run meets
+new examples in every epoch.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from datasets import Dataset, Features, List, Value
+
+from .random import Key, generator
+
+COPIED_SYMBOLS = 10
+
+
+class LongRangeProblem(Protocol):
+    """What makes examples of one length."""
+
+    name: ClassVar[str]
+
+    @property
+    def length(self) -> int:
+        """The problem's length T."""
+        ...
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of an example's input."""
+        ...
+
+    @property
+    def baseline(self) -> float:
+        """Loss of the best answer that remembers nothing."""
+        ...
+
+    @property
+    def features(self) -> Features:
+        """Of the examples in a `datasets.Dataset`."""
+        ...
+
+    def example(self, rng: np.random.Generator) -> dict[str, Any]:
+        """One example: the models' keyword arguments, without the batch."""
+        ...
+
+
+def _check_length(length: int) -> None:
+    if length < 2:
+        raise ValueError(f"length={length} must be at least 2.")
+
+
+@dataclass(frozen=True)
+class AddingProblem:
+    """The sum of two marked numbers among T (Hochreiter & Schmidhuber 1997, experiment 4; in this form Arjovsky et al.
+    2016, section 5.2, and Bai et al. 2018, section 4).
+
+    `inputs_embeds` `(T, 2)` float32 are a number in [0, 1) and a marker, which is 1 at one place of the first half and
+    at one of the second, else 0; `labels` is the sum of the two numbers.
+
+    Args:
+        length: T, at least 2.
+
+    Raises:
+        ValueError: a shorter length.
+    """
+
+    name: ClassVar[str] = "adding"
+
+    length: int
+
+    def __post_init__(self) -> None:
+        _check_length(self.length)
+
+    @property
+    def num_steps(self) -> int:
+        """T."""
+        return self.length
+
+    @property
+    def baseline(self) -> float:
+        """1/6, the squared error of always answering 1: the variance of the sum."""
+        return 1 / 6
+
+    @property
+    def features(self) -> Features:
+        """Of the examples in a `datasets.Dataset`."""
+        return Features({"inputs_embeds": List(List(Value("float32"))), "labels": Value("float32")})
+
+    def example(self, rng: np.random.Generator) -> dict[str, Any]:
+        """`inputs_embeds` and `labels`."""
+        half = self.length // 2
+        places = [rng.integers(half), rng.integers(half, self.length)]
+        inputs = np.zeros((self.length, 2), dtype=np.float32)
+        inputs[:, 0] = rng.random(self.length, dtype=np.float32)
+        inputs[places, 1] = 1
+        return {"inputs_embeds": inputs, "labels": inputs[places, 0].sum()}
+
+
+@dataclass(frozen=True)
+class CopyMemoryProblem:
+    """Ten symbols, to be repeated after T steps (Arjovsky et al. 2016, section 5.1).
+
+    `input_ids` `(T + 20,)`: ten ids below 8, T - 1 blanks (8), a sign to begin (9) and ten more blanks. `labels`
+    `(T + 20,)`: T + 10 blanks, then the ten ids.
+
+    Args:
+        length: T, at least 2.
+
+    Raises:
+        ValueError: a shorter length.
+    """
+
+    name: ClassVar[str] = "copy"
+    blank: ClassVar[int] = 8
+    begin: ClassVar[int] = 9
+    vocab_size: ClassVar[int] = 10
+    num_labels: ClassVar[int] = 9
+
+    length: int
+
+    def __post_init__(self) -> None:
+        _check_length(self.length)
+
+    @property
+    def num_steps(self) -> int:
+        """T + 20."""
+        return self.length + 2 * COPIED_SYMBOLS
+
+    @property
+    def baseline(self) -> float:
+        """10 ln 8 / (T + 20): blanks where they belong, and a guess at each symbol."""
+        return COPIED_SYMBOLS * math.log(self.blank) / self.num_steps
+
+    @property
+    def features(self) -> Features:
+        """Of the examples in a `datasets.Dataset`."""
+        return Features({"input_ids": List(Value("int64")), "labels": List(Value("int64"))})
+
+    def example(self, rng: np.random.Generator) -> dict[str, Any]:
+        """`input_ids` and `labels`."""
+        symbols = rng.integers(self.blank, size=COPIED_SYMBOLS)
+        inputs, labels = (np.full(self.num_steps, self.blank, dtype=np.int64) for _ in range(2))
+        inputs[:COPIED_SYMBOLS] = symbols
+        inputs[-COPIED_SYMBOLS - 1] = self.begin
+        labels[-COPIED_SYMBOLS:] = symbols
+        return {"input_ids": inputs, "labels": labels}
+
+
+PROBLEMS: dict[str, type[AddingProblem] | type[CopyMemoryProblem]] = {
+    problem.name: problem for problem in (AddingProblem, CopyMemoryProblem)
+}
+
+
+class GeneratedExamples:
+    """Examples of a problem, made when asked for, others in every epoch. Implements `ShardedDataset`, in one shard.
+
+    Args:
+        problem: what to make.
+        num_examples: of an epoch.
+        seed: names them.
+        split: names them, too: splits share no example's randomness.
+
+    Raises:
+        ValueError: `num_examples` below 1.
+    """
+
+    num_shards = 1
+
+    def __init__(self, problem: LongRangeProblem, num_examples: int, seed: int, split: str = "train"):
+        if num_examples < 1:
+            raise ValueError(f"num_examples={num_examples} must be at least 1.")
+        self.problem = problem
+        self.num_examples = num_examples
+        self.seed = seed
+        self.split = split
+
+    def __len__(self) -> int:
+        return self.num_examples
+
+    def example_lengths(self, epoch: int, shard: int) -> np.ndarray:
+        """`(num_examples,)` steps of each, all the same. Raises IndexError past the only shard."""
+        if shard != 0:
+            raise IndexError(f"shard={shard}: there is only shard 0.")
+        return np.full(self.num_examples, self.problem.num_steps, dtype=np.int64)
+
+    def __getitem__(self, key: Key) -> dict[str, Any]:
+        """The example, a pure function of seed, split and key."""
+        purpose = f"{self.problem.name}/{self.problem.length}/{self.split}"
+        return self.problem.example(generator(self.seed, purpose, *Key(*key)))
+
+
+def collate(examples: list[dict[str, Any]], width: int | None = None) -> dict[str, torch.Tensor]:
+    """Stacks examples of one length: each field `(batch, …)`.
+
+    Args:
+        width: numbers of a step that the model takes: `inputs_embeds` gets zeros behind its own.
+    """
+    batch = {name: torch.from_numpy(np.stack([example[name] for example in examples])) for name in examples[0]}
+    if width is not None and "inputs_embeds" in batch:
+        inputs = batch["inputs_embeds"]
+        batch["inputs_embeds"] = torch.nn.functional.pad(inputs, (0, width - inputs.shape[-1]))
+    return batch
+
+
+def adding_problem(num_examples: int, length: int, seed: int, split: str = "train") -> Dataset:
+    """`num_examples` of `AddingProblem(length)` as a finite dataset; row i depends on (seed, split, i) alone.
+
+    Raises:
+        ValueError: `num_examples` below 1 or `length` below 2.
+    """
+    return _as_dataset(GeneratedExamples(AddingProblem(length), num_examples, seed, split))
+
+
+def copy_memory(num_examples: int, length: int, seed: int, split: str = "train") -> Dataset:
+    """`num_examples` of `CopyMemoryProblem(length)` as a finite dataset; row i depends on (seed, split, i) alone.
+
+    Raises:
+        ValueError: `num_examples` below 1 or `length` below 2.
+    """
+    return _as_dataset(GeneratedExamples(CopyMemoryProblem(length), num_examples, seed, split))
+
+
+def _as_dataset(examples: GeneratedExamples) -> Dataset:
+    def rows() -> Iterator[dict[str, Any]]:
+        for index in range(len(examples)):
+            yield examples[Key(0, 0, index)]
+
+    return Dataset.from_list(list(rows()), features=examples.problem.features)
