@@ -93,6 +93,22 @@ def load_documents(source: TextSource, num_proc: int | None = None) -> Documents
     return documents
 
 
+def load_table(source: TextSource) -> Documents:
+    """The rows of table files or of a dataset as they are.
+
+    Raises:
+        CorpusError: a file that is missing or unreadable (named), no such column, or one that holds no text.
+    """
+    try:
+        table = _table_files(source) if source.files else _named_dataset(source)
+        _text_sample(table, source)
+    except CorpusError:
+        raise
+    except (DatasetGenerationError, ValueError) as error:
+        raise _explained(error, source) from error
+    return table
+
+
 def split_documents(documents: Documents, held_out: int | float, seed: int = 0) -> tuple[Documents, Dataset]:
     """Splits off held-out documents, whole ones.
 
@@ -153,22 +169,26 @@ def _embedded_documents(streaming: bool) -> Documents:
     return documents.to_iterable_dataset() if streaming else documents
 
 
+def _table_files(source: TextSource) -> Documents:
+    for path in source.files:
+        check_readable(path)
+    return load_dataset(
+        TABLE_BUILDERS[Path(source.files[0]).suffix],
+        data_files=list(source.files),
+        split="train",
+        streaming=source.streaming,
+        cache_dir=source.cache_dir,
+    )
+
+
 def _from_files(source: TextSource, num_proc: int | None) -> Documents:
     for path in source.files:
         check_readable(path)
     kinds = {TABLE_BUILDERS.get(Path(path).suffix, "text") for path in source.files}
     if len(kinds) > 1:
         raise CorpusError(f"{_describe(source)}: files of several kinds ({', '.join(sorted(kinds))}); give one kind.")
-    kind = kinds.pop()
-    if kind != "text":
-        table = load_dataset(
-            kind,
-            data_files=list(source.files),
-            split="train",
-            streaming=source.streaming,
-            cache_dir=source.cache_dir,
-        )
-        return _from_table(table, source, num_proc)
+    if kinds != {"text"}:
+        return _from_table(_table_files(source), source, num_proc)
     layouts = tuple(recognise_layout(sample_lines(path), source.format) for path in source.files)
     for path, layout in zip(source.files, layouts):
         logger.info("%s: read as %s.", path, layout)
@@ -202,7 +222,8 @@ def _named_dataset(source: TextSource) -> Documents:
     )
 
 
-def _from_table(table: Documents, source: TextSource, num_proc: int | None) -> Documents:
+def _text_sample(table: Documents, source: TextSource) -> tuple[list[str], list[str]]:
+    """The texts of the first rows, and all columns' names, once it is clear that the text column holds text."""
     sample: list[dict[str, Any]] = list(islice(table, SAMPLE_LINES))
     columns = table.column_names or list(sample[0] if sample else [])
     if columns and source.text_column not in columns:
@@ -216,6 +237,11 @@ def _from_table(table: Documents, source: TextSource, num_proc: int | None) -> D
         raise CorpusError(
             f"{_describe(source)}: column {source.text_column!r} holds {type(wrong).__name__}, not text."
         )
+    return texts, columns
+
+
+def _from_table(table: Documents, source: TextSource, num_proc: int | None) -> Documents:
+    texts, columns = _text_sample(table, source)
     blank_rows = any(not text.strip() for text in texts)
     if source.format == "sentences" or (source.format == "auto" and blank_rows):
         return _from_rows_as_lines(table, source, recognise_layout(texts, source.format))

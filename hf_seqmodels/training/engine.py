@@ -12,11 +12,12 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, GradientAccumulationPlugin, parse_flag_from_env
 from transformers import PreTrainedModel
 
-from hf_seqmodels.data.sampling import BatchStream, Cursor, ResumableLoader, ShardedDataset
+from hf_seqmodels.data.sampling import BatchStream, Cursor, ResumableLoader
 from hf_seqmodels.training import rng
 from hf_seqmodels.training.arguments import REFERENCE_BATCH, EngineArguments
+from hf_seqmodels.training.carried import CarriedStates
 from hf_seqmodels.training.ema import AveragedWeights
-from hf_seqmodels.training.errors import CheckpointError, NonFiniteLossError
+from hf_seqmodels.training.errors import NonFiniteLossError
 from hf_seqmodels.training.flops import measure_gemm_rate
 from hf_seqmodels.training.optimizers import (
     build_optimizer,
@@ -25,6 +26,7 @@ from hf_seqmodels.training.optimizers import (
     set_learning_rate,
     undecayed_names,
 )
+from hf_seqmodels.training.phases import Phase, check_phases, check_position, phase_end
 from hf_seqmodels.training.precision import MasterWeights, choose_precision
 from hf_seqmodels.training.reporting import Reporter
 from hf_seqmodels.training.schedules import build_schedule
@@ -34,27 +36,6 @@ from hf_seqmodels.training.storage import RunStorage
 from hf_seqmodels.training.units import count_tokens
 
 Batch = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A stretch of training with one shape of data (such as one sequence length).
-
-    Args:
-        name: for messages.
-        steps: optimiser steps.
-        dataset: what to train on.
-        collate: list of examples -> batch of tensors, the model's keyword arguments.
-        batch_size: examples of a micro-batch.
-        token_budget: tokens of a micro-batch instead.
-    """
-
-    name: str
-    steps: int
-    dataset: ShardedDataset
-    collate: Callable[[list[dict[str, Any]]], Batch]
-    batch_size: int
-    token_budget: int | None = None
 
 
 @dataclass(frozen=True)
@@ -112,11 +93,9 @@ class Engine:
         count_units: Callable[[Batch], int] = count_tokens,
         flops_per_unit: float | None = None,
     ):
+        check_phases(phases, args.max_steps)
         for phase in phases:
-            if phase.steps < 1:
-                raise ValueError(f"Phase {phase.name!r}: steps={phase.steps} must be at least 1.")
-        if sum(phase.steps for phase in phases) != args.max_steps:
-            raise ValueError(f"The phases' steps {[p.steps for p in phases]} do not add up to {args.max_steps}.")
+            self._carried_in(phase, args).check_model(model)
         self.args, self.phases = args, phases
         self.count_items, self.evaluate = count_items, evaluate
         self.unit, self.count_units, self.flops_per_unit = unit, count_units, flops_per_unit
@@ -166,7 +145,10 @@ class Engine:
         # Dropout differs between processes; the state is the same however much was drawn before.
         torch.manual_seed(args.seed + self.accelerator.process_index)
         self.state = RunState() if resume_from is None else self.storage.load(resume_from)
-        self._check_phase()
+        check_position(phases, self.state.phase, self.state.step)
+        self.carried = self._carried_in(phases[self.state.phase], args)
+        if resume_from is not None:
+            self.carried.load(resume_from, self.accelerator.process_index, self.accelerator.device)
         self._enter_due_phase()
 
     def _check_setup(self) -> None:
@@ -182,28 +164,16 @@ class Engine:
         if self.args.ema_decay:
             raise ValueError(f"ema_decay={self.args.ema_decay} does not go with FSDP, which shards weights: use 0.")
 
-    def _check_phase(self) -> None:
-        index, step = self.state.phase, self.state.step
-        if index >= len(self.phases) or not self._phase_end(index) - self.phases[index].steps <= step:
-            raise CheckpointError(
-                f"The checkpoint was saved at step {step} in phase {index + 1}, but this run's phases have the steps "
-                f"{[phase.steps for phase in self.phases]}: resume with the phases that it was trained with."
-            )
-        if step > self._phase_end(index):
-            raise CheckpointError(
-                f"The checkpoint was saved at step {step} of phase {index + 1}, which ends at "
-                f"{self._phase_end(index)} in this run: it is trained beyond that already."
-            )
-
-    def _phase_end(self, index: int) -> int:
-        """The last step of a phase."""
-        return sum(phase.steps for phase in self.phases[: index + 1])
+    @staticmethod
+    def _carried_in(phase: Phase, args: EngineArguments) -> CarriedStates:
+        return CarriedStates(phase.carries, args.gradient_accumulation_steps, phase.batch_size)
 
     def _enter_due_phase(self) -> None:
-        if self.state.step == self._phase_end(self.state.phase) and self.state.phase + 1 < len(self.phases):
+        if self.state.step == phase_end(self.phases, self.state.phase) and self.state.phase + 1 < len(self.phases):
             # The next phase goes on to the next epoch, so it meets the data in a new order.
             self.state.phase += 1
             self.state.cursor = Cursor(self.state.cursor.epoch + 1)
+            self.carried = self._carried_in(self.phases[self.state.phase], self.args)
 
     def train(self) -> TrainResult:
         """Trains from where the run stands to its end, or until SIGTERM or SIGINT.
@@ -247,8 +217,9 @@ class Engine:
     def _run_phase(self, signals: StopSignals) -> str | None:
         """The rest of the current phase; the name of the signal that ended it early."""
         phase = self.phases[self.state.phase]
-        end = self._phase_end(self.state.phase)
-        stream = BatchStream(phase.dataset, self.args.seed, phase.batch_size, phase.token_budget)
+        end = phase_end(self.phases, self.state.phase)
+        shuffle = phase.carries is None
+        stream = BatchStream(phase.dataset, self.args.seed, phase.batch_size, phase.token_budget, shuffle)
         loader = ResumableLoader(
             stream,
             phase.collate,
@@ -264,7 +235,7 @@ class Engine:
             self._enter_due_phase()
             self._after_step()
             if stop and self.state.step < self.args.max_steps:
-                path = self.storage.save_checkpoint(self.state)
+                path = self.storage.save_checkpoint(self.state, self.carried)
                 name = signals.received.name if signals.received is not None else "a signal to another process"
                 self.reporter.say(
                     f"Stopped by {name} after step {self.state.step}; saved {path}. "
@@ -313,15 +284,17 @@ class Engine:
         """Accumulates gradients; this process's share of the step's losses."""
         device, losses = self.accelerator.device, dict[str, torch.Tensor]()
         for number, batch in enumerate(micro_batches):
+            batch, past = self.carried.split(number, batch)
             batch = {name: v.to(device, non_blocking=True) for name, v in batch.items()}
             last = number + 1 == len(micro_batches)
             # Masters take each micro-batch's gradient, so each must be synchronised; else the last is enough.
             waits = not last and self.masters is None
             synchronised = self.accelerator.no_sync(self.wrapped) if waits else nullcontext()
             with synchronised:
-                outputs = self.wrapped(**batch, **totals)
+                outputs = self.wrapped(**batch, **past, **totals)
                 # DDP averages gradients over processes, while each loss is already a share of the whole step's.
                 self.accelerator.backward(outputs.loss * self.accelerator.num_processes)
+            self.carried.keep(number, outputs)
             if self.masters is not None:
                 self.masters.accumulate()
             for name, value in outputs.items():
@@ -360,7 +333,7 @@ class Engine:
         if self.evaluate is not None and not last and self.args.eval_steps and step % self.args.eval_steps == 0:
             self._evaluate()
         if not last and self.args.save_steps and step % self.args.save_steps == 0:
-            self.storage.save_checkpoint(self.state)
+            self.storage.save_checkpoint(self.state, self.carried)
             self.reporter.restart_clock()
 
     def _evaluate(self) -> None:
@@ -383,7 +356,7 @@ class Engine:
             self.metrics = {name[5:]: value for name, value in last.items() if name.startswith("eval_")}
             if not self.metrics or last["step"] != self.state.step:
                 self._evaluate()
-        self.storage.save_checkpoint(self.state)
+        self.storage.save_checkpoint(self.state, self.carried)
         self.storage.save_final()
         self.reporter.say(f"Model, checkpoints and training_state.json are in {Path(self.args.output_dir).resolve()}.")
 

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 
 from hf_seqmodels.training import checkpoint, ema, rng
 from hf_seqmodels.training.arguments import EngineArguments
+from hf_seqmodels.training.carried import CarriedStates
 from hf_seqmodels.training.ema import AveragedWeights
 from hf_seqmodels.training.errors import CheckpointError
 from hf_seqmodels.training.optimizers import check_groups
@@ -62,8 +63,8 @@ class RunStorage:
         self.folder = Path(args.output_dir)
         self._saved: int | None = None  # step of the last checkpoint in `folder` that is known to be whole
 
-    def save_checkpoint(self, state: RunState) -> Path:
-        """Writes `checkpoint-<step>`, every process its random state, and removes checkpoints beyond the limit.
+    def save_checkpoint(self, state: RunState, carried: CarriedStates) -> Path:
+        """Writes `checkpoint-<step>`, every process its random and carried states, and rotates.
 
         Does nothing if this run has just saved that step or resumed from it.
 
@@ -80,6 +81,7 @@ class RunStorage:
         try:
             aside.mkdir(parents=True, exist_ok=True)
             rng.save(aside, self.accelerator.process_index)
+            carried.save(aside, self.accelerator.process_index)
             if self.accelerator.is_main_process:
                 self._save_model(aside, weights)
                 if self.average is not None:

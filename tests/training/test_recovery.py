@@ -34,7 +34,7 @@ def _names(folder: str | Path) -> list[str]:
 
 def _run_with_file_size_limit(toy: ToyRun, limit: int) -> None:
     engine = toy.engine()
-    engine.storage.save_checkpoint(engine.state)
+    engine.storage.save_checkpoint(engine.state, engine.carried)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     with pytest.raises(CheckpointError, match=r"checkpoint-000002.*Earlier checkpoints are untouched"):
         engine.train()

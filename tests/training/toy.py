@@ -233,6 +233,7 @@ def remains(folder: str | Path) -> dict[str, Any]:
         "weights": (last / "model.safetensors").read_bytes(),
         "average": [path.read_bytes() for path in last.glob("ema.safetensors")],
         "rng": {path.name: path.read_bytes() for path in last.glob("rng-*")},
+        "carried": {path.name: path.read_bytes() for path in last.glob("carried-*")},
         "moments": {name: value.numpy().tobytes() for name, value in moments.items()},
         "history": state["history"],
         "cursor": state["cursor"],
