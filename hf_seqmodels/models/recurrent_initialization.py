@@ -2,17 +2,24 @@
 
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import nn
 from transformers import initialization as init
 
-from .configuration_rnn import RecurrentConfig
 from .recurrent_layernorm import NUM_GATES, LayerNormRecurrence
 
 
+class RecurrentBeginning(Protocol):
+    """What a configuration says of it; besides, it may have `forget_gate_bias` and `chrono_max_length`."""
+
+    cell_type: str
+    recurrent_init: str
+
+
 @torch.no_grad()
-def initialize_recurrence(module: nn.RNNBase | LayerNormRecurrence, config: RecurrentConfig) -> None:
+def initialize_recurrence(module: nn.RNNBase | LayerNormRecurrence, config: RecurrentBeginning) -> None:
     """Writes all weights of one direction of one layer, but those of its norms.
 
     Every write is of a whole parameter: what a checkpoint has filled is marked as such, and only on the whole.
@@ -27,7 +34,7 @@ def initialize_recurrence(module: nn.RNNBase | LayerNormRecurrence, config: Recu
     input_weight, recurrent_weight, input_bias, *others = weights
     init.copy_(input_bias, _bias(input_bias, config))
     if config.recurrent_init == "uniform":
-        bound = 1 / math.sqrt(config.hidden_size)
+        bound = 1 / math.sqrt(module.hidden_size)
         for weight in (input_weight, recurrent_weight, *others):
             init.uniform_(weight, -bound, bound)
         return
@@ -47,9 +54,9 @@ def _by_gate(like: torch.Tensor, gates: int, begin: Callable[[torch.Tensor], tor
     return weight
 
 
-def _bias(like: torch.Tensor, config: RecurrentConfig) -> torch.Tensor:
+def _bias(like: torch.Tensor, config: RecurrentBeginning) -> torch.Tensor:
     """`(gates * hidden,)`: zero, but for the gates that decide how long a memory lasts."""
-    bias = torch.zeros_like(like).view(NUM_GATES[config.cell_type], config.hidden_size)
+    bias = torch.zeros_like(like).view(NUM_GATES[config.cell_type], -1)
     longest = getattr(config, "chrono_max_length", None)
     if longest is not None:
         # A gate that is open for a share 1 - 1/t keeps a memory for about t steps (Tallec & Ollivier 2018).

@@ -20,7 +20,7 @@ class LayerNormRecurrence(nn.Module):
 
     def __init__(self, config: RecurrentConfig, input_size: int):
         super().__init__()
-        hidden = config.hidden_size
+        self.hidden_size = hidden = config.hidden_size
         self.cell_type = config.cell_type
         self.activation = torch.relu if getattr(config, "nonlinearity", "tanh") == "relu" else torch.tanh
         self.dropout_rate = config.recurrent_dropout_prob
