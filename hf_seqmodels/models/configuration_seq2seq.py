@@ -50,6 +50,8 @@ class RecurrentSeq2SeqConfig(PreTrainedConfig):
         share_embeddings (`bool`): source and target have one embedding table (Press & Wolf 2017, three-way tying).
         sampling_unit (`str`): scheduled sampling tosses a coin for each `token`, or one for all rows at each `step`.
         label_smoothing (`float`): of the targets, while training.
+        sparse_prediction (`bool`): while training on labels, run the output layer only where there is one; `logits` is
+            `(num_targets, vocab_size)` then. It changes the speed, never the result.
 
     Raises:
         huggingface_hub.errors.StrictDataclassError: a field of the wrong type or outside its range.
@@ -76,6 +78,7 @@ class RecurrentSeq2SeqConfig(PreTrainedConfig):
     share_embeddings: bool = True
     sampling_unit: str = "token"
     label_smoothing: float | int = 0.0
+    sparse_prediction: bool = True
     recurrent_init: str = "orthogonal"
     forget_gate_bias: float | int = 1.0
     initializer_range: float | int = 0.1

@@ -42,6 +42,10 @@ class VanillaTransformerConfig(PreTrainedConfig):
         share_encoder_decoder_embeddings (`bool`): source and target have one table; with `tie_word_embeddings` the
             output layer has it, too (Press & Wolf 2017, three-way).
         label_smoothing (`float`): of the targets, while training (section 5.4).
+        sparse_prediction (`bool`): while training on labels, run the output layer only where there is one; `logits` is
+            `(num_targets, vocab_size)` then. Like the next, it changes the speed, never the result.
+        unpad_inputs (`bool`): run everything but the attention itself on real tokens only, unless hidden states or
+            attentions are asked for.
 
     Raises:
         huggingface_hub.errors.StrictDataclassError: a field of the wrong type or outside its range.
@@ -74,6 +78,8 @@ class VanillaTransformerConfig(PreTrainedConfig):
     share_encoder_decoder_embeddings: bool = True
     init_std: float = 0.02
     label_smoothing: float | int = 0.0
+    sparse_prediction: bool = True
+    unpad_inputs: bool = True
     is_encoder_decoder: bool = True
     pad_token_id: int | None = 0
     bos_token_id: int | None = None

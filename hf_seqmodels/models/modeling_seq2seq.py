@@ -298,8 +298,19 @@ class RecurrentSeq2SeqForConditionalGeneration(RecurrentSeq2SeqPreTrainedModel, 
             **kwargs,
         )
         assert outputs.last_hidden_state is not None
-        logits = self._logits(outputs.last_hidden_state)
-        loss, coverage_loss = self._losses(logits, outputs, labels, num_items_in_batch)
+        hidden_states: torch.Tensor = outputs.last_hidden_state
+        targets = labels
+        if labels is not None:
+            check_labels(labels, self.config.vocab_size, hidden_states.shape[:2])
+            if self.training and self.config.sparse_prediction:
+                hidden_states, targets = hidden_states[labels != IGNORE_INDEX], labels[labels != IGNORE_INDEX]  # type: ignore[assignment]
+        logits = self._logits(hidden_states)
+        loss = coverage_loss = None
+        if labels is not None and targets is not None:
+            smoothing = self.config.label_smoothing if self.training else 0.0
+            loss = token_cross_entropy(logits, targets, num_items_in_batch, smoothing)
+            coverage_loss = self._coverage_loss(outputs, labels, num_items_in_batch)
+            loss = loss if coverage_loss is None else loss + coverage_loss
         return Seq2SeqOutput(
             loss=loss,
             logits=logits,
@@ -314,26 +325,17 @@ class RecurrentSeq2SeqForConditionalGeneration(RecurrentSeq2SeqPreTrainedModel, 
     def _logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return self.lm_head(hidden_states if self.dense is None else self.dense(hidden_states))
 
-    def _losses(
-        self,
-        logits: torch.Tensor,
-        outputs: RecurrentSeq2SeqModelOutput,
-        labels: torch.Tensor | None,
-        num_items: Count,
-    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        if labels is None:
-            return None, None
-        check_labels(labels, self.config.vocab_size, logits.shape[:2])
-        smoothing = self.config.label_smoothing if self.training else 0.0
-        loss = token_cross_entropy(logits, labels, num_items, smoothing)
+    def _coverage_loss(
+        self, outputs: RecurrentSeq2SeqModelOutput, labels: torch.Tensor, num_items: Count
+    ) -> torch.Tensor | None:
+        """The cost of attending twice, while training (See et al. 2017, equation 12)."""
         weight = getattr(self.config, "coverage_weight", 0.0)
         if not (weight and self.training):
-            return loss, None
+            return None
         assert outputs.repeated_attention is not None
         counted = labels != IGNORE_INDEX
         repeated = (at_least_float32(outputs.repeated_attention) * counted).sum()
-        coverage_loss = weight * divide(repeated, num_items, counted.sum())
-        return loss + coverage_loss, coverage_loss
+        return weight * divide(repeated, num_items, counted.sum())
 
     @torch.no_grad()
     def _sampled_inputs(

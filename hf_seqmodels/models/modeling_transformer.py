@@ -21,6 +21,7 @@ from .attention import bidirectional_mask
 from .configuration_transformer import VanillaTransformerConfig
 from .input_checks import check_given, check_ids, check_rows, check_shape
 from .layers import Dropout
+from .packing import Unpadding
 from .transformer_layers import (
     TransformerAttention,
     TransformerCache,
@@ -120,8 +121,16 @@ class _Stack(VanillaTransformerPreTrainedModel):
             positions = (positions - first).clamp(min=0)
         return self.dropout(embeds + self.embed_positions(positions).to(embeds.dtype))
 
-    def _end(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return hidden_states if self.layer_norm is None else self.layer_norm(hidden_states)
+    def _unpadding(self, mask: torch.Tensor | None, **kwargs: Any) -> Unpadding | None:
+        """How to leave out padding, if there is any and nobody wants to see the layers' outputs."""
+        wanted = any(kwargs.get(name) for name in ("output_attentions", "output_hidden_states"))
+        if mask is None or wanted or not self.config.unpad_inputs or torch.compiler.is_compiling():
+            return None
+        return None if bool((mask != 0).all()) else Unpadding.from_mask(mask)
+
+    def _end(self, hidden_states: torch.Tensor, unpadding: Unpadding | None) -> torch.Tensor:
+        normalised = hidden_states if self.layer_norm is None else self.layer_norm(hidden_states)
+        return normalised if unpadding is None else unpadding.pad(normalised)
 
 
 class VanillaTransformerEncoder(_Stack):
@@ -155,9 +164,12 @@ class VanillaTransformerEncoder(_Stack):
         hidden_states = self._place(embeds, attention_mask)
         dense = bool(kwargs.get("output_attentions", self.config.output_attentions))
         mask = bidirectional_mask(self.config, hidden_states, hidden_states, attention_mask, dense=dense)
+        unpadding = self._unpadding(attention_mask, **kwargs)
+        if unpadding is not None:
+            hidden_states = unpadding.pack(hidden_states)
         for layer in self.layers:
-            hidden_states = layer(hidden_states, mask, **kwargs)
-        return BaseModelOutput(last_hidden_state=self._end(hidden_states))
+            hidden_states = layer(hidden_states, mask, unpadding, **kwargs)
+        return BaseModelOutput(last_hidden_state=self._end(hidden_states, unpadding))
 
 
 class VanillaTransformerDecoder(_Stack):
@@ -225,12 +237,28 @@ class VanillaTransformerDecoder(_Stack):
         source_mask = bidirectional_mask(
             self.config, grouped, encoder_hidden_states, encoder_attention_mask, dense=dense
         )
+        # With a cache there are few tokens, and the source is seen once.
+        unpadding = source_unpadding = None
+        if past_key_values is None:
+            unpadding = self._unpadding(attention_mask, **kwargs)
+            source_unpadding = self._unpadding(encoder_attention_mask, **kwargs)
+        if unpadding is not None:
+            hidden_states = unpadding.pack(hidden_states)
+        if source_unpadding is not None:
+            encoder_hidden_states = source_unpadding.pack(encoder_hidden_states)
         for layer in self.layers:
             hidden_states = layer(
-                hidden_states, encoder_hidden_states, mask, source_mask, past_key_values=past_key_values, **kwargs
+                hidden_states,
+                encoder_hidden_states,
+                mask,
+                source_mask,
+                unpadding,
+                source_unpadding,
+                past_key_values=past_key_values,
+                **kwargs,
             )
         return BaseModelOutputWithPastAndCrossAttentions(
-            last_hidden_state=self._end(hidden_states),
+            last_hidden_state=self._end(hidden_states, unpadding),
             past_key_values=past_key_values if use_cache else None,
         )
 

@@ -11,9 +11,9 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_transformer import VanillaTransformerConfig
-from .losses import Count, check_labels, token_cross_entropy
+from .losses import IGNORE_INDEX, Count, check_labels, token_cross_entropy
 from .modeling_transformer import VanillaTransformerModel, VanillaTransformerPreTrainedModel
-from .target_shift import shift_right
+from .target_shift import shift_right, up_to_last_label
 
 
 class VanillaTransformerForConditionalGeneration(VanillaTransformerPreTrainedModel, GenerationMixin):
@@ -97,6 +97,8 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerPreTrainedMod
             use_cache = False
             if decoder_input_ids is None and decoder_inputs_embeds is None:
                 decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)  # type: ignore[assignment]
+                if self.training and decoder_attention_mask is None:
+                    decoder_attention_mask = up_to_last_label(labels)
         outputs = self.model(
             input_ids,
             attention_mask,
@@ -109,11 +111,15 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerPreTrainedMod
             use_cache,
             **kwargs,
         )
-        logits = self.lm_head(outputs.last_hidden_state)
+        hidden_states = outputs.last_hidden_state
+        if labels is not None:
+            check_labels(labels, self.config.vocab_size, hidden_states.shape[:2])
+            if self.training and self.config.sparse_prediction:
+                hidden_states, labels = hidden_states[labels != IGNORE_INDEX], labels[labels != IGNORE_INDEX]  # type: ignore[assignment]
+        logits = self.lm_head(hidden_states)
         logits = logits + self.final_logits_bias.to(logits.dtype)
         loss = None
         if labels is not None:
-            check_labels(labels, self.config.vocab_size, logits.shape[:2])
             smoothing = self.config.label_smoothing if self.training else 0.0
             loss = token_cross_entropy(logits, labels, num_items_in_batch, smoothing)
         return Seq2SeqLMOutput(

@@ -20,4 +20,11 @@ def shift_right(labels: torch.Tensor, start_token_id: int | None, pad_token_id: 
     return shifted.masked_fill(shifted == IGNORE_INDEX, pad_token_id)
 
 
-__all__ = ["shift_right"]
+def up_to_last_label(labels: torch.Tensor) -> torch.Tensor:
+    """`(batch, target_len)` mask of the positions that some prediction depends on; at least the first of each row."""
+    needed = (labels != IGNORE_INDEX).flip(1).cumsum(1).flip(1) > 0
+    needed[:, 0] = True
+    return needed.to(labels.dtype)
+
+
+__all__ = ["shift_right", "up_to_last_label"]

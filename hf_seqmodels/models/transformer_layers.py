@@ -12,6 +12,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from .attention import choose_kernel, eager_attention_forward
 from .configuration_transformer import VanillaTransformerConfig
 from .layers import Dropout
+from .packing import Unpadding
 
 
 class TransformerCache(EncoderDecoderCache):
@@ -46,30 +47,34 @@ class TransformerAttention(nn.Module):
         hidden_states: torch.Tensor,
         attention_mask: Any = None,
         past_key_values: EncoderDecoderCache | None = None,
+        unpadding: Unpadding | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Of a sequence to itself.
 
         Args:
-            hidden_states: `(batch, seq_len, d_model)`.
+            hidden_states: `(batch, seq_len, d_model)`; or with `unpadding` its real tokens, `(1, num_tokens, d_model)`.
             past_key_values: keys and values of the tokens before, to which these are added.
 
         Returns:
-            `(batch, seq_len, d_model)`, and the weights `(batch, heads, seq_len, keys)` if the kernel gives them.
+            The shape of `hidden_states`, and the weights `(batch, heads, seq_len, keys)` if the kernel gives them.
         """
-        key, value = self._heads(self.k_proj(hidden_states)), self._heads(self.v_proj(hidden_states))
+        key, value = (self._heads(linear(hidden_states), unpadding) for linear in (self.k_proj, self.v_proj))
         if past_key_values is not None:
             key, value = past_key_values.self_attention_cache.update(key, value, self.layer_idx)
-        return self.attend(hidden_states, key, value, attention_mask, **kwargs)
+        query = self._heads(self.q_proj(hidden_states), unpadding)
+        context, weights = self.attend(query, key, value, attention_mask, **kwargs)
+        return self.out_proj(context if unpadding is None else unpadding.pack(context)), weights
 
-    def _heads(self, states: torch.Tensor) -> torch.Tensor:
-        return states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+    def _heads(self, states: torch.Tensor, unpadding: Unpadding | None) -> torch.Tensor:
+        """`(batch, heads, seq_len, head_dim)`, padded."""
+        padded = states if unpadding is None else unpadding.pad(states)
+        return padded.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
     def attend(
-        self, hidden_states: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any, **kwargs: Any
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Of `hidden_states` to ready keys and values `(batch, heads, keys, head_dim)`."""
-        query = self._heads(self.q_proj(hidden_states))
+        """Of queries to keys and values, `(batch, heads, length, head_dim)` each -> `(batch, queries, d_model)`."""
         implementation = "eager" if kwargs.get("output_attentions") else self.config._attn_implementation
         interface = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
         rate = self.dropout_rate if self.training else 0.0
@@ -77,7 +82,7 @@ class TransformerAttention(nn.Module):
         context, weights = kernel(
             self, query, key, value, attention_mask, dropout=rate, scaling=self.scaling, **kwargs
         )
-        return self.out_proj(context.flatten(2)), weights
+        return context.flatten(2), weights
 
 
 class TransformerCrossAttention(TransformerAttention):
@@ -89,9 +94,11 @@ class TransformerCrossAttention(TransformerAttention):
         source: torch.Tensor,
         attention_mask: Any = None,
         past_key_values: EncoderDecoderCache | None = None,
+        unpadding: Unpadding | None = None,
+        source_unpadding: Unpadding | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Of target tokens to a source.
+        """Of target tokens to a source. Either may be its real tokens alone, with its `Unpadding`.
 
         Args:
             hidden_states: `(batch, target_len, d_model)`; a multiple of the sources' batch, when beams share a source.
@@ -99,7 +106,7 @@ class TransformerCrossAttention(TransformerAttention):
             past_key_values: its keys and values, computed once.
 
         Returns:
-            `(batch, target_len, d_model)`, and the weights `(batch, heads, target_len, source_len)` if there are any.
+            The shape of `hidden_states`, and the weights `(batch, heads, target_len, source_len)` if there are any.
         """
         key: torch.Tensor
         value: torch.Tensor
@@ -107,17 +114,20 @@ class TransformerCrossAttention(TransformerAttention):
             layer: Any = past_key_values.cross_attention_cache.layers[self.layer_idx]
             key, value = layer.keys, layer.values
         else:
-            key, value = self._heads(self.k_proj(source)), self._heads(self.v_proj(source))
+            key, value = (self._heads(linear(source), source_unpadding) for linear in (self.k_proj, self.v_proj))
             if past_key_values is not None:
                 past_key_values.cross_attention_cache.update(key, value, self.layer_idx)
                 past_key_values.is_updated[self.layer_idx] = True
-        batch, target_len = hidden_states.shape[:2]
-        # Rows of one source are so many queries of it.
-        grouped = hidden_states.reshape(len(key), -1, hidden_states.shape[-1])
-        context, weights = self.attend(grouped, key, value, attention_mask, **kwargs)
-        if weights is not None:
-            weights = weights.unflatten(2, (-1, target_len)).transpose(1, 2).flatten(0, 1)
-        return context.reshape(batch, target_len, -1), weights
+        query = self._heads(self.q_proj(hidden_states), unpadding)
+        batch, target_len, beams = query.shape[0], query.shape[2], query.shape[0] // len(key)
+        if beams > 1:
+            # Rows of one source are so many queries of it.
+            query = query.unflatten(0, (-1, beams)).transpose(1, 2).flatten(2, 3)
+        context, weights = self.attend(query, key, value, attention_mask, **kwargs)
+        if beams > 1:
+            context = context.reshape(batch, target_len, -1)
+            weights = None if weights is None else weights.unflatten(2, (beams, -1)).transpose(1, 2).flatten(0, 1)
+        return self.out_proj(context if unpadding is None else unpadding.pack(context)), weights
 
 
 class TransformerEncoderLayer(GradientCheckpointingLayer):
@@ -135,10 +145,16 @@ class TransformerEncoderLayer(GradientCheckpointingLayer):
         self.dropout = Dropout(config.dropout)
         self.activation_dropout = Dropout(config.activation_dropout)
 
-    def forward(self, hidden_states: torch.Tensor, attention_mask: Any = None, **kwargs: Any) -> torch.Tensor:
-        """`(batch, seq_len, d_model)` -> the same."""
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: Any = None,
+        unpadding: Unpadding | None = None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """`(batch, seq_len, d_model)`, or its real tokens with `unpadding` -> the same."""
         inputs = self.self_attn_layer_norm(hidden_states) if self.pre_norm else hidden_states
-        attended, _ = self.self_attn(inputs, attention_mask, **kwargs)
+        attended, _ = self.self_attn(inputs, attention_mask, None, unpadding, **kwargs)
         hidden_states = self._joined(hidden_states, attended, self.self_attn_layer_norm)
         return self._feed_forward(hidden_states)
 
@@ -169,15 +185,22 @@ class TransformerDecoderLayer(TransformerEncoderLayer):
         source: torch.Tensor,
         attention_mask: Any = None,
         source_mask: Any = None,
+        unpadding: Unpadding | None = None,
+        source_unpadding: Unpadding | None = None,
         past_key_values: EncoderDecoderCache | None = None,
         **kwargs: Any,
     ) -> torch.Tensor:
-        """`(batch, target_len, d_model)` and the source `(sources, source_len, d_model)` -> the former's shape."""
+        """`(batch, target_len, d_model)` and the source `(sources, source_len, d_model)` -> the former's shape.
+
+        Either may be its real tokens alone, with its `Unpadding`.
+        """
         inputs = self.self_attn_layer_norm(hidden_states) if self.pre_norm else hidden_states
-        attended, _ = self.self_attn(inputs, attention_mask, past_key_values, **kwargs)
+        attended, _ = self.self_attn(inputs, attention_mask, past_key_values, unpadding, **kwargs)
         hidden_states = self._joined(hidden_states, attended, self.self_attn_layer_norm)
         inputs = self.encoder_attn_layer_norm(hidden_states) if self.pre_norm else hidden_states
-        attended, _ = self.encoder_attn(inputs, source, source_mask, past_key_values, **kwargs)
+        attended, _ = self.encoder_attn(
+            inputs, source, source_mask, past_key_values, unpadding, source_unpadding, **kwargs
+        )
         hidden_states = self._joined(hidden_states, attended, self.encoder_attn_layer_norm)
         return self._feed_forward(hidden_states)
 

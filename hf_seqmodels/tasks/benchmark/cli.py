@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from hf_seqmodels.models.configuration_bert import PRESETS
-from hf_seqmodels.tasks.benchmark import bert, image_processor, lm, precision, vit
+from hf_seqmodels.tasks.benchmark import bert, image_processor, lm, precision, translation, vit
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -75,6 +75,27 @@ def build_parser() -> argparse.ArgumentParser:
         help="time of this process, not of the clock: for a busy machine, --threads 1",
     )
     command = commands.add_parser(
+        "translation",
+        help="training and beam search against transformers' MarianMT, and the attention model against its own loop",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    command.add_argument("--task", choices=translation.TASKS, default="train", help="what to measure")
+    command.add_argument("--vocab", type=int, default=8000, help="entries of the vocabulary")
+    command.add_argument("--width", type=int, default=256, help="d_model, or hidden units")
+    command.add_argument("--layers", type=int, default=3, help="layers of encoder and of decoder")
+    command.add_argument("--batch", type=int, default=64, help="sentences")
+    command.add_argument("--length", type=int, default=24, help="longest source and target")
+    command.add_argument("--beams", type=int, default=5, help="of the search")
+    command.add_argument("--dropout", type=float, default=0.1, help="rate while training")
+    command.add_argument("--dtype", choices=["float32", "bfloat16"], nargs="+", default=["float32"], help="precisions")
+    command.add_argument("--rounds", type=int, default=7, help="timed steps of each contender")
+    command.add_argument("--no_memory", action="store_true", help="skip the memory measurement")
+    command.add_argument(
+        "--cpu_time",
+        action="store_true",
+        help="time of this process, not of the clock: for a busy machine, --threads 1",
+    )
+    command = commands.add_parser(
         "precision",
         help="loss curves of float32, autocast and master weights on the embedded text",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -93,7 +114,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    results = {"bert": _bert, "vit": _vit, "lm": _lm, "precision": _precision}[args.command](args)
+    results = {"bert": _bert, "vit": _vit, "lm": _lm, "translation": _translation, "precision": _precision}[
+        args.command
+    ](args)
     if args.json is not None:
         args.json.write_text(json.dumps(results, indent=2), encoding="utf-8")
     return 0
@@ -147,6 +170,19 @@ def _lm(args: argparse.Namespace) -> list[dict[str, Any]]:
         case = lm.LMCase(task=args.task, model_type=args.model_type, dtype=dtype, device=_device(), **sizes)
         result = lm.run(case, rounds=args.rounds, memory=not args.no_memory, clock=clock)
         print(lm.report(case, result), flush=True)
+        results.append({"case": vars(case), **result})
+    return results
+
+
+def _translation(args: argparse.Namespace) -> list[dict[str, Any]]:
+    clock = time.process_time if args.cpu_time else time.perf_counter
+    results = []
+    for dtype in args.dtype:
+        names = ("task", "vocab", "width", "layers", "batch", "length", "beams", "dropout")
+        sizes = {name: getattr(args, name) for name in names}
+        case = translation.TranslationCase(**sizes, dtype=dtype, device=_device())
+        result = translation.run(case, rounds=args.rounds, memory=not args.no_memory, clock=clock)
+        print(translation.report(case, result), flush=True)
         results.append({"case": vars(case), **result})
     return results
 
