@@ -53,7 +53,7 @@ class TransformerAttention(nn.Module):
         """Of a sequence to itself.
 
         Args:
-            hidden_states: `(batch, seq_len, d_model)`; or with `unpadding` its real tokens, `(1, num_tokens, d_model)`.
+            hidden_states: `(batch, seq_len, d_model)`; with `unpadding` its real tokens, `(1, num_tokens, d_model)`.
             past_key_values: keys and values of the tokens before, to which these are added.
 
         Returns:
