@@ -18,7 +18,16 @@ from transformers import PreTrainedModel
 from hf_seqmodels import SeqViTForMaskedPatchPrediction
 from hf_seqmodels.registry import ARCHITECTURES
 from tests.contracts.images import Images, colours, some_patches
-from tests.contracts.text import IGNORE, NUM_LABELS, Text, classes, masked_tokens, places, token_classes
+from tests.contracts.text import (
+    IGNORE,
+    NUM_LABELS,
+    Text,
+    classes,
+    masked_tokens,
+    places,
+    same_tokens,
+    token_classes,
+)
 
 NUM_CHOICES = 3
 EXACT = {"rtol": 0, "atol": 1e-12}  # float64 sums in another order
@@ -60,7 +69,9 @@ class Head:
             an input.
         exact_counts: the loss takes the step's number of items, so that micro-batches of any size add up.
         extra_dims: dimensions of the inputs between batch and seq_len.
+        shifts: its labels are the tokens themselves, and the first one of a row is not predicted.
         config: fields that this head's toy configuration has besides the architecture's.
+        variants: ways of building this head that the architecture's other heads do not have.
         shortest: tokens that a row must have.
         remaining_loss: share of its loss that overfitting must get below.
         encodes_visible: the encoder does not see the tokens of `bool_masked_pos` at all.
@@ -70,7 +81,9 @@ class Head:
     targets: dict[str, Callable[[torch.Tensor], torch.Tensor]] = field(default_factory=dict)
     exact_counts: bool = True
     extra_dims: tuple[int, ...] = ()
+    shifts: bool = False
     config: dict[str, Any] = field(default_factory=dict)
+    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     shortest: int = 1
     remaining_loss: float = 0.05
     encodes_visible: bool = False
@@ -84,6 +97,8 @@ class Toy:
         heads: name of an Auto class, or a class that has none -> its head.
         variants: ways of computing or building the model that every promise holds for: a name -> fields.
         final_norm: module that takes the last of the `hidden_states` to `last_hidden_state`.
+        attends: it has attentions, and kernels to choose from.
+        rates: its configuration's dropout rates.
     """
 
     modality: Modality
@@ -91,9 +106,82 @@ class Toy:
     heads: dict[str | type[PreTrainedModel], Head]
     variants: dict[str, dict[str, Any]]
     final_norm: str | None = None
+    attends: bool = True
+    rates: tuple[str, ...] = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+
+
+def recurrent(**variants: dict[str, Any]) -> Toy:
+    """RNN, LSTM or GRU, with variants that the others do not have."""
+    bidirectional = {"bidirectional": True, "residual": True, "learn_initial_state": True}
+    return Toy(
+        modality=Text(token_types=False),
+        config={
+            "vocab_size": 60,
+            "hidden_size": 16,
+            "num_hidden_layers": 2,
+            "initializer_range": 1.0,  # far from the default 0.1, so that states are not nearly zero
+        },
+        heads={
+            "AutoModel": Head({"last_hidden_state": "token"}, variants={"bidirectional": bidirectional}),
+            "AutoModelForCausalLM": Head(
+                {"logits": "token"},
+                {"labels": same_tokens},
+                shifts=True,
+                variants={
+                    "penalised": {
+                        "residual": True,
+                        "activation_regularization": 0.5,
+                        "temporal_activation_regularization": 0.7,
+                        "label_smoothing": 0.1,
+                    },
+                    "chunked": {"softmax": "chunked", "label_smoothing": 0.1},
+                    "adaptive": {
+                        "softmax": "adaptive",
+                        "adaptive_cutoffs": [12, 30],
+                        "adaptive_div_value": 2.0,
+                        "tie_word_embeddings": False,
+                    },
+                },
+            ),
+            "AutoModelForSequenceClassification": Head(
+                {"logits": "row"},
+                {"labels": classes(NUM_LABELS)},
+                config={"num_labels": NUM_LABELS},
+                variants={
+                    "bidirectional": bidirectional,
+                    "mean": {"pooling": "mean"},
+                    "max": {"pooling": "max", "bidirectional": True},
+                    "attention": {"pooling": "attention"},
+                },
+            ),
+            "AutoModelForTokenClassification": Head(
+                {"logits": "token"},
+                {"labels": token_classes},
+                config={"num_labels": NUM_LABELS},
+                variants={"bidirectional": bidirectional, "crf": {**bidirectional, "use_crf": True}},
+            ),
+        },
+        variants={
+            "plain": {},
+            "layernorm": {"layer_norm": True, "learn_initial_state": True},
+            "narrow": {"embedding_size": 10},
+            **variants,
+        },
+        attends=False,
+        rates=(
+            "hidden_dropout_prob",
+            "input_dropout_prob",
+            "output_dropout_prob",
+            "embedding_dropout_prob",
+            "recurrent_dropout_prob",
+        ),
+    )
 
 
 TOYS = {
+    "rnn": recurrent(relu={"nonlinearity": "relu", "recurrent_init": "identity"}),
+    "lstm": recurrent(projected={"projection_size": 6, "learn_initial_state": True}),
+    "gru": recurrent(),
     "seq_bert": Toy(
         modality=Text(),
         config={
@@ -217,6 +305,11 @@ class Case:
         """From a local folder, through the Auto class; but transformers 5.23's AutoBackbone asks the Hub for it."""
         return (self.model_class if self.key == "AutoBackbone" else self.auto).from_pretrained(folder, **kwargs)
 
+    @property
+    def variants(self) -> dict[str, dict[str, Any]]:
+        """The architecture's and the head's own."""
+        return {**self.toy.variants, **self.head.variants}
+
     def config(self, **overrides: Any) -> Any:
         return self.model_class.config_class(**{**self.toy.config, **self.head.config, **overrides})
 
@@ -252,10 +345,8 @@ class Case:
 
     def num_items(self, rows: Iterable[Row]) -> int:
         """What the loss of these rows is a mean over."""
-        return sum(
-            int((row["labels"] != IGNORE).sum()) if "labels" in row else int(row["bool_masked_pos"].sum())
-            for row in rows
-        )
+        targets = [row["labels"] != IGNORE if "labels" in row else row["bool_masked_pos"] for row in rows]
+        return sum(int((target[1:] if self.head.shifts else target).sum()) for target in targets)
 
     def real_parts(self, outputs: Any, batch: dict[str, Any]) -> dict[str, list[torch.Tensor]]:
         """Each output of each row, without padding."""
@@ -303,6 +394,7 @@ def _cases() -> Iterable[Case]:
 
 CASES = list(_cases())
 TRAINABLE = [case for case in CASES if case.head.targets]
+ATTENDING = [case for case in CASES if case.toy.attends]
 TEXT, IMAGES = ([case for case in CASES if isinstance(case.toy.modality, kind)] for kind in (Text, Images))
 
 
@@ -316,13 +408,14 @@ def case_named(name: str) -> Case:
     return next(case for case in CASES if name_of(case) == name)
 
 
-def over_variants(cases: list[Case]) -> pytest.MarkDecorator:
-    """Runs a test with `case` and the `options` of each of its variants."""
+def over_variants(cases: list[Case], kernels: tuple[str, ...] = ()) -> pytest.MarkDecorator:
+    """Runs a test with `case` and the `options` of each of its variants; under each kernel, where it has some."""
     return pytest.mark.parametrize(
         ("case", "options"),
         [
-            pytest.param(case, options, id=f"{name_of(case)}-{name}")
+            pytest.param(case, {**options, **kernel}, id="-".join([name_of(case), name, *kernel.values()]))
             for case in cases
-            for name, options in case.toy.variants.items()
+            for name, options in case.variants.items()
+            for kernel in ([{"attn_implementation": kernel} for kernel in kernels] if case.toy.attends else []) or [{}]
         ],
     )

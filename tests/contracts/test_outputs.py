@@ -2,14 +2,25 @@
 
 import pytest
 import torch
+from transformers import Cache
 
-from tests.contracts.cases import CASES, EXACT, IMAGES, Case, case_named, name_of, over_variants, uncompiled_flex
+from tests.contracts.cases import (
+    ATTENDING,
+    CASES,
+    EXACT,
+    IMAGES,
+    Case,
+    case_named,
+    name_of,
+    over_variants,
+    uncompiled_flex,
+)
 
 LENGTHS = (9, 4, 1)
 each_case = pytest.mark.parametrize("case", CASES, ids=name_of)
 
 
-@over_variants(CASES)
+@over_variants(ATTENDING)
 @pytest.mark.parametrize("kernel", ["eager", "sdpa", "flex_attention"])
 def test_attentions_under_every_kernel(case: Case, options: dict, kernel: str) -> None:
     if kernel == "flex_attention" and options.get("use_locality_attention"):
@@ -28,20 +39,27 @@ def test_attentions_under_every_kernel(case: Case, options: dict, kernel: str) -
     torch.testing.assert_close(case.real_parts(outputs, batch), case.real_parts(expected, batch), **EXACT)
 
 
-@over_variants(CASES)
-@pytest.mark.parametrize("kernel", ["eager", "sdpa"])
-def test_hidden_states(case: Case, options: dict, kernel: str) -> None:
+@pytest.mark.parametrize("case", [case for case in CASES if not case.toy.attends], ids=name_of)
+def test_attentions_of_a_model_without(case: Case) -> None:
+    for model, asked in ((case.model(), {"output_attentions": True}), (case.model(output_attentions=True), {})):
+        with pytest.raises(ValueError, match="output_attentions=True: a recurrent model has no attentions"):
+            model(**case.batch(LENGTHS), **asked)
+
+
+@over_variants(CASES, kernels=("eager", "sdpa"))
+def test_hidden_states(case: Case, options: dict) -> None:
     """Every layer's, though less may be computed when nobody asks; ViT's are those before the final LayerNorm."""
     batch = case.batch(LENGTHS)
-    model = case.model(**options, attn_implementation=kernel)
+    model = case.model(**options)
     encoder = model.base_model
     last: list[torch.Tensor] = []
     handle = encoder.register_forward_hook(lambda module, inputs, outputs: last.append(outputs.last_hidden_state))
     outputs = model(**batch, output_hidden_states=True)
     handle.remove()
     real = case.real_tokens(batch, model)
-    assert len(outputs.hidden_states) == model.config.num_hidden_layers + 1
-    assert all(states.shape == (*real.shape, model.config.hidden_size) for states in outputs.hidden_states)
+    first, width = (getattr(model.config, name, model.config.hidden_size) for name in ("input_size", "output_size"))
+    widths = [first, *[width] * model.config.num_hidden_layers]
+    assert [states.shape for states in outputs.hidden_states] == [(*real.shape, width) for width in widths]
     final = getattr(encoder, case.toy.final_norm) if case.toy.final_norm else lambda states: states
     torch.testing.assert_close(final(outputs.hidden_states[-1])[real], last[0][real], **EXACT)
     torch.testing.assert_close(case.real_parts(outputs, batch), case.real_parts(model(**batch), batch), **EXACT)
@@ -60,10 +78,12 @@ def test_hidden_states_while_training(case: Case) -> None:
 
 @each_case
 def test_asked_for_in_the_config(case: Case) -> None:
-    model = case.model(output_hidden_states=True, attn_implementation="eager", output_attentions=True).train()
+    attentions = {"attn_implementation": "eager", "output_attentions": True} if case.toy.attends else {}
+    model = case.model(output_hidden_states=True, **attentions).train()
     outputs = model(**case.batch(LENGTHS))
     layers = model.config.num_hidden_layers
-    assert (len(outputs.attentions), len(outputs.hidden_states)) == (layers, layers + 1)
+    assert len(outputs.hidden_states) == layers + 1
+    assert len(outputs.get("attentions", ())) == (layers if case.toy.attends else 0)
 
 
 @pytest.mark.parametrize("case", IMAGES, ids=name_of)
@@ -92,7 +112,11 @@ def test_tuples_hold_the_same_values(case: Case) -> None:
     with torch.no_grad():
         outputs, values = model(**batch), model(**batch, return_dict=False)
     assert isinstance(values, tuple)
-    torch.testing.assert_close(values, outputs.to_tuple(), rtol=0, atol=0)
+    got, expected = (
+        [value.tensors() if isinstance(value, Cache) else value for value in given]
+        for given in (values, outputs.to_tuple())
+    )
+    torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
 
 def test_separate_losses() -> None:

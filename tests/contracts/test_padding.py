@@ -24,7 +24,7 @@ def over_sides(cases: list[Case]) -> pytest.MarkDecorator:
         [
             pytest.param(case, options, side, id=f"{name_of(case)}-{name}-{side}")
             for case in cases
-            for name, options in case.toy.variants.items()
+            for name, options in case.variants.items()
             for side in case.toy.modality.sides
         ],
     )

@@ -46,7 +46,7 @@ def test_overfits_a_toy_batch_through_trainer(case: Case, tmp_path) -> None:
 @over_variants(TRAINABLE)
 def test_every_parameter_gets_a_finite_gradient(case: Case, options: dict) -> None:
     model = case.model(**options).train()
-    _, grads = gradients(model, case.batch())
+    _, grads = gradients(model, case.batch((16, 9, 4, 1)))
     assert grads.keys() == dict(model.named_parameters()).keys()
     for name, grad in grads.items():
         assert grad.isfinite().all(), name
@@ -66,7 +66,7 @@ def test_the_bare_models_too(case: Case, options: dict) -> None:
 @pytest.mark.parametrize("rate", [0.0, 0.1], ids=["no dropout", "dropout"])
 def test_activation_checkpointing_changes_nothing(case: Case, options: dict, rate: float) -> None:
     batch = case.batch()
-    model = case.model(hidden_dropout_prob=rate, attention_probs_dropout_prob=rate, **options).train()
+    model = case.model(**dict.fromkeys(case.toy.rates, rate), **options).train()
     torch.manual_seed(5)
     expected, expected_grads = gradients(model, batch)
     model.activation_checkpointing_enable()
@@ -92,7 +92,16 @@ def test_bf16_weights_and_autocast(case: Case) -> None:
         assert loss.item() == pytest.approx(expected, rel=0.1)
 
 
-COMPILED = [case_named(name) for name in ("SeqBertForPreTraining", "SeqViTForPreTraining")]
+COMPILED = [
+    case_named(name)
+    for name in (
+        "SeqBertForPreTraining",
+        "SeqViTForPreTraining",
+        "LSTMForCausalLM",
+        "GRUForSequenceClassification",
+        "RNNForTokenClassification",
+    )
+]
 
 
 @pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
@@ -111,7 +120,7 @@ def test_compiled_models_give_the_same_loss(case: Case, backend: str) -> None:
 
 @each_case
 def test_dropout_is_on_in_training_only(case: Case) -> None:
-    model, batch = case.model(hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.5), case.batch()
+    model, batch = case.model(**dict.fromkeys(case.toy.rates, 0.5)), case.batch()
     assert model(**batch).loss == model(**batch).loss
     model.train()
     assert model(**batch).loss != model(**batch).loss

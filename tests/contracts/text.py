@@ -15,13 +15,17 @@ class Text:
     """Rows of token ids; a batch is padded on either side."""
 
     vocab_size: int = 60
+    token_types: bool = True
     inputs: tuple[str, ...] = ("input_ids", "token_type_ids", "attention_mask")
     sides: tuple[str, ...] = ("left", "right")
 
     def draw(self, length: int, extra_dims: tuple[int, ...] = ()) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """The inputs of one row as a batch of one, and what targets are drawn for: its tokens."""
         ids = torch.randint(1, self.vocab_size, (1, *extra_dims, length))
-        return {"input_ids": ids, "token_type_ids": torch.randint(0, 2, ids.shape)}, ids
+        row = {"input_ids": ids}
+        if self.token_types:
+            row["token_type_ids"] = torch.randint(0, 2, ids.shape)
+        return row, ids
 
     def alone(self, row: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """A batch of this row, without padding or mask."""
@@ -55,6 +59,11 @@ def masked_tokens(ids: torch.Tensor) -> torch.Tensor:
     chosen = torch.rand(ids.shape) < 0.3
     chosen[..., 0] = True
     return ids.masked_fill(~chosen, IGNORE)
+
+
+def same_tokens(ids: torch.Tensor) -> torch.Tensor:
+    """The tokens themselves, which a causal model predicts, but for some that it need not."""
+    return ids.masked_fill(torch.rand(ids.shape) < 0.2, IGNORE)
 
 
 def classes(count: int) -> Callable[[torch.Tensor], torch.Tensor]:
