@@ -81,7 +81,7 @@ def load_documents(source: TextSource, num_proc: int | None = None) -> Documents
         if source.files:
             documents = _from_files(source, num_proc)
         elif source.dataset_name:
-            documents = _from_table(_named_dataset(source), source, num_proc)
+            documents = _from_table(named_dataset(source), source, num_proc)
         else:
             documents = _embedded_documents(source.streaming)
     except CorpusError:
@@ -100,7 +100,7 @@ def load_table(source: TextSource) -> Documents:
         CorpusError: a file that is missing or unreadable (named), no such column, or one that holds no text.
     """
     try:
-        table = _table_files(source) if source.files else _named_dataset(source)
+        table = _table_files(source) if source.files else named_dataset(source)
         _text_sample(table, source)
     except CorpusError:
         raise
@@ -208,7 +208,8 @@ def _from_files(source: TextSource, num_proc: int | None) -> Documents:
     )
 
 
-def _named_dataset(source: TextSource) -> Documents:
+def named_dataset(source: TextSource) -> Documents:
+    """The rows of `source.dataset_name` and its split; CorpusError where a saved dataset has no such split."""
     name = str(source.dataset_name)
     saved = load_saved(name)
     if isinstance(saved, DatasetDict):

@@ -80,7 +80,7 @@ def read_labelled(
         fallback: FileFormat = "conll" if columns.task == "tagging" else "two_column"
         file_format = _SUFFIXES.get(Path(path).suffix.lower(), fallback)
     if file_format == "parquet":
-        rows = _parquet_rows(path)
+        rows = parquet_rows(path)
     else:
         rows = _PARSERS[file_format](read_text(path, encoding), str(path))
     if file_format in ("two_column", "conll"):
@@ -136,7 +136,8 @@ def _tag_list(value: Any) -> list[str]:
     return [_one_value(item) for item in value]
 
 
-def _csv_rows(text: str, source: str, delimiter: str = ",") -> Iterator[Row]:
+def csv_rows(text: str, source: str, delimiter: str = ",") -> Iterator[Row]:
+    """The rows of a table with a header; ValueError where it is no such table, `source` and line named."""
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     header = reader.fieldnames or []  # asking for it reads it, so that line_num counts it
     while True:
@@ -153,10 +154,11 @@ def _csv_rows(text: str, source: str, delimiter: str = ",") -> Iterator[Row]:
 
 
 def _tsv_rows(text: str, source: str) -> Iterator[Row]:
-    return _csv_rows(text, source, delimiter="\t")
+    return csv_rows(text, source, delimiter="\t")
 
 
-def _json_rows(text: str, source: str) -> Iterator[Row]:
+def json_rows(text: str, source: str) -> Iterator[Row]:
+    """The objects of a JSON list, or one object a line; ValueError where it is neither, `source` and line named."""
     is_list = text.lstrip().startswith("[")
     documents = [text] if is_list else text.split("\n")
     for number, document in enumerate(documents, start=1):
@@ -202,7 +204,8 @@ def _conll_rows(text: str, source: str) -> Iterator[Row]:
         tags.append(fields[-1])
 
 
-def _parquet_rows(path: str | PathLike[str]) -> Iterator[Row]:
+def parquet_rows(path: str | PathLike[str]) -> Iterator[Row]:
+    """The rows of a parquet file; ValueError where it is none."""
     try:
         table = pyarrow.parquet.read_table(path)
     except (OSError, pyarrow.ArrowInvalid) as error:
@@ -211,9 +214,9 @@ def _parquet_rows(path: str | PathLike[str]) -> Iterator[Row]:
 
 
 _PARSERS: dict[FileFormat, Callable[[str, str], Iterator[Row]]] = {
-    "csv": _csv_rows,
+    "csv": csv_rows,
     "tsv": _tsv_rows,
-    "json": _json_rows,
+    "json": json_rows,
     "two_column": _two_column_rows,
     "conll": _conll_rows,
 }

@@ -1,6 +1,8 @@
 """Reading lines of local text files, with errors that say where."""
 
+import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -27,16 +29,18 @@ def check_readable(path: str) -> None:
 
 
 def read_lines(path: str) -> Iterator[str]:
-    """The lines of a UTF-8 text file, without their ends.
+    """The lines of a UTF-8 text file, without their ends; a name in .gz is one that gzip packed.
 
     Raises:
-        CorpusError: a line is not UTF-8, or the file cannot be read.
+        CorpusError: a line is not UTF-8, or the file cannot be read or unpacked.
     """
     try:
-        with open(path, "rb") as file:
+        with gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb") as file:
             for number, line in enumerate(file, start=1):
                 text = _decode(line, path, number)
                 yield text.removeprefix(_BYTE_ORDER_MARK) if number == 1 else text
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise CorpusError(f"{path}: cannot be unpacked by gzip ({error}).") from error
     except OSError as error:
         raise CorpusError(f"{path}: cannot be read ({error.strerror}).") from error
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from hf_seqmodels.data.bucketing import HasParts, bucket
 from hf_seqmodels.data.random import Key, generator
 
 
@@ -54,7 +55,8 @@ class BatchStream:
     """An endless stream of micro-batches over epochs, the same for any number of processes and workers.
 
     Shards come in an order drawn for each epoch (as they lie when streaming), examples in an order drawn for each
-    shard. Batches run on across shards and epochs, so none is ever short.
+    shard. Batches run on across shards and epochs, so none is ever short; with `bucket_window` they end where a window
+    does.
 
     Args:
         dataset: what to draw from.
@@ -62,6 +64,12 @@ class BatchStream:
         batch_size: examples in a micro-batch; ignored with `token_budget`.
         token_budget: a micro-batch takes as many next examples as fit into this many tokens (at least one).
         shuffle: `False` takes everything as it lies.
+        bucket_window: so many examples at a time, in the order drawn, are divided into micro-batches of similar length
+            (see `bucket`), which come in an order drawn again. `token_budget` then counts padding, too: rows times
+            longest, part by part where the dataset has `part_lengths`.
+
+    Raises:
+        ValueError: a number below 1.
     """
 
     def __init__(
@@ -71,19 +79,28 @@ class BatchStream:
         batch_size: int,
         token_budget: int | None = None,
         shuffle: bool = True,
+        bucket_window: int | None = None,
     ):
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} must be at least 1.")
-        if token_budget is not None and token_budget < 1:
-            raise ValueError(f"token_budget={token_budget} must be at least 1.")
+        numbers = {"batch_size": batch_size, "token_budget": token_budget, "bucket_window": bucket_window}
+        for name, value in numbers.items():
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value} must be at least 1.")
         self.dataset = dataset
         self.seed = seed
         self.batch_size = batch_size
         self.token_budget = token_budget
         self.shuffle = shuffle
+        self.bucket_window = bucket_window
 
     def micro_batches(self, start: Cursor) -> Iterator[tuple[list[Key], Cursor]]:
-        """Micro-batches from `start` on, each with the cursor of what follows it."""
+        """Micro-batches from `start` on, each with the cursor of what follows it.
+
+        Raises:
+            ValueError: the dataset has no examples, or, with `bucket_window`, no micro-batch begins at `start`.
+        """
+        return self._running_on(start) if self.bucket_window is None else self._bucketed(start, self.bucket_window)
+
+    def _running_on(self, start: Cursor) -> Iterator[tuple[list[Key], Cursor]]:
         batch: list[Key] = []
         tokens = 0
         for key, length, here, after in self._examples(start):
@@ -96,27 +113,50 @@ class BatchStream:
                 yield batch, after
                 batch, tokens = [], 0
 
+    def _bucketed(self, start: Cursor, window: int) -> Iterator[tuple[list[Key], Cursor]]:
+        for epoch, number, shard, lengths, position in self._visits(start):
+            parts = self.dataset.part_lengths(epoch, shard) if isinstance(self.dataset, HasParts) else lengths[:, None]
+            order = self._order("shuffle", len(lengths), epoch, shard)
+            for first in range(position - position % window, len(order), window):
+                members = order[first : first + window]
+                batches = bucket(parts[members], self.batch_size, self.token_budget)
+                place = first
+                for chosen in self._order("buckets", len(batches), epoch, shard, first // window):
+                    batch = members[batches[chosen]].tolist()
+                    here, place = place, place + len(batch)
+                    if here < position < place:
+                        raise ValueError(
+                            f"position={position} lies inside a micro-batch: the run was saved with another "
+                            f"bucket_window than {window}, another token_budget or batch_size, or other data."
+                        )
+                    if here >= position:
+                        yield [Key(epoch, shard, index) for index in batch], Cursor(epoch, number, place)
+
     def _examples(self, start: Cursor) -> Iterator[tuple[Key, int, Cursor, Cursor]]:
         """Key, length, and the cursors before and after, endlessly."""
+        for epoch, number, shard, lengths, position in self._visits(start):
+            order = self._order("shuffle", len(lengths), epoch, shard)
+            for place in range(position, len(order)):
+                index = int(order[place])
+                yield (
+                    Key(epoch, shard, index),
+                    int(lengths[index]),
+                    Cursor(epoch, number, place),
+                    Cursor(epoch, number, place + 1),
+                )
+
+    def _visits(self, start: Cursor) -> Iterator[tuple[int, int, int, np.ndarray, int]]:
+        """Epoch, ordinal, shard and lengths of one shard after the other, endlessly, and where in it to begin."""
         epoch, ordinal, position = start.epoch, start.shard, start.position
         while True:
-            found_any = False
+            num_examples = 0
             for number, shard, lengths in self._shards(epoch, ordinal):
-                order = self._order("shuffle", len(lengths), epoch, shard)
-                for place in range(position, len(order)):
-                    index = int(order[place])
-                    found_any = True
-                    yield (
-                        Key(epoch, shard, index),
-                        int(lengths[index]),
-                        Cursor(epoch, number, place),
-                        Cursor(epoch, number, place + 1),
-                    )
+                num_examples += len(lengths)
+                yield epoch, number, shard, lengths, position
                 position = 0
-            if not found_any and (ordinal, start.position) == (0, 0):
+            if num_examples == 0 and ordinal == 0:
                 raise ValueError(f"The dataset has no examples in epoch {epoch}.")
             epoch, ordinal, position = epoch + 1, 0, 0
-            start = Cursor(epoch)
 
     def _shards(self, epoch: int, first: int) -> Iterator[tuple[int, int, np.ndarray]]:
         """Ordinal, shard and lengths of the epoch's shards from the `first`-th on."""

@@ -16,6 +16,7 @@ from hf_seqmodels.data.sampling import BatchStream, Cursor, ResumableLoader
 from hf_seqmodels.training import rng
 from hf_seqmodels.training.arguments import REFERENCE_BATCH, EngineArguments
 from hf_seqmodels.training.carried import CarriedStates
+from hf_seqmodels.training.early_stopping import EarlyStopping
 from hf_seqmodels.training.ema import AveragedWeights
 from hf_seqmodels.training.errors import NonFiniteLossError
 from hf_seqmodels.training.flops import measure_gemm_rate
@@ -73,6 +74,9 @@ class Engine:
         unit: what the speed is counted in: the log has `<unit>_per_second`.
         count_units: batch -> how many of them it has.
         flops_per_unit: FLOPs of forward and backward, for the log.
+        before_step: called with the number of each optimiser step (1, 2, …) before it, to set what changes as training
+            goes.
+        early_stopping: which evaluation's model is kept in `best/`, and when training ends early.
 
     Raises:
         ValueError: the phases do not add up, or the precision does not go with the set-up.
@@ -92,12 +96,15 @@ class Engine:
         unit: str = "tokens",
         count_units: Callable[[Batch], int] = count_tokens,
         flops_per_unit: float | None = None,
+        before_step: Callable[[int], None] | None = None,
+        early_stopping: EarlyStopping | None = None,
     ):
         check_phases(phases, args.max_steps)
         for phase in phases:
             self._carried_in(phase, args).check_model(model)
         self.args, self.phases = args, phases
         self.count_items, self.evaluate = count_items, evaluate
+        self.before_step, self.early_stopping = before_step, early_stopping
         self.unit, self.count_units, self.flops_per_unit = unit, count_units, flops_per_unit
         on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available()
         self.precision = choose_precision(args.mixed_precision, torch.device("cpu" if on_cpu else "cuda"))
@@ -200,7 +207,7 @@ class Engine:
             )
         stopped_by = None
         with StopSignals() as signals:
-            while self.state.step < self.args.max_steps and stopped_by is None:
+            while self.state.step < self.args.max_steps and stopped_by is None and not self._is_over():
                 stopped_by = self._run_phase(signals)
         if stopped_by is None:
             self._finish()
@@ -219,7 +226,9 @@ class Engine:
         phase = self.phases[self.state.phase]
         end = phase_end(self.phases, self.state.phase)
         shuffle = phase.carries is None
-        stream = BatchStream(phase.dataset, self.args.seed, phase.batch_size, phase.token_budget, shuffle)
+        stream = BatchStream(
+            phase.dataset, self.args.seed, phase.batch_size, phase.token_budget, shuffle, phase.bucket_window
+        )
         loader = ResumableLoader(
             stream,
             phase.collate,
@@ -230,11 +239,11 @@ class Engine:
         )
         batches = iter(loader)
         self.model.train()
-        while self.state.step < end:
+        while self.state.step < end and not self._is_over():
             stop = self._step(batches, signals, phase.name)
             self._enter_due_phase()
             self._after_step()
-            if stop and self.state.step < self.args.max_steps:
+            if stop and self.state.step < self.args.max_steps and not self._is_over():
                 path = self.storage.save_checkpoint(self.state, self.carried)
                 name = signals.received.name if signals.received is not None else "a signal to another process"
                 self.reporter.say(
@@ -244,8 +253,13 @@ class Engine:
                 return name
         return None
 
+    def _is_over(self) -> bool:
+        return self.early_stopping is not None and self.early_stopping.is_over(self.state.history)
+
     def _step(self, batches: Iterator[tuple[Batch, Cursor]], signals: StopSignals, phase: str) -> bool:
         """One optimiser step; whether some process was asked to stop."""
+        if self.before_step is not None:
+            self.before_step(self.state.step + 1)
         micro_batches, units, totals = [], 0, dict[str, int]()
         for _ in range(self.args.gradient_accumulation_steps):
             batch, self.state.cursor = next(batches)
@@ -346,6 +360,8 @@ class Engine:
         self.state.history.append(
             {"step": self.state.step, **{f"eval_{name}": value for name, value in self.metrics.items()}}
         )
+        if self.early_stopping is not None and self.early_stopping.since_best(self.state.history) == 0:
+            self.storage.save_best()
         self.reporter.log_evaluation(self.state.step, self.metrics)
         self.reporter.restart_clock()
 

@@ -23,6 +23,7 @@ class Phase:
         carries: what the model returns as `past_key_values`, where each row of a batch continues the same row of a
             batch one step before (truncated backpropagation through time). Examples are then taken as they lie, and
             batches have `continues`, `False` where their rows begin anew.
+        bucket_window: examples among which those of similar length are put together, see `BatchStream`.
     """
 
     name: str
@@ -32,21 +33,23 @@ class Phase:
     batch_size: int
     token_budget: int | None = None
     carries: type[CarriedState] | None = None
+    bucket_window: int | None = None
 
 
 def check_phases(phases: Sequence[Phase], max_steps: int) -> None:
     """Raises:
-    ValueError: a phase without steps, phases that do not add up to `max_steps`, or a token budget that would give rows
+    ValueError: a phase without steps, phases that do not add up to `max_steps`, or a token budget or buckets for rows
         that continue another's.
     """
     for phase in phases:
         if phase.steps < 1:
             raise ValueError(f"Phase {phase.name!r}: steps={phase.steps} must be at least 1.")
-        if phase.carries is not None and phase.token_budget is not None:
-            raise ValueError(
-                f"Phase {phase.name!r}: token_budget={phase.token_budget} does not go with carried states, which need "
-                "as many rows in each batch; use None."
-            )
+        for name, value in (("token_budget", phase.token_budget), ("bucket_window", phase.bucket_window)):
+            if phase.carries is not None and value is not None:
+                raise ValueError(
+                    f"Phase {phase.name!r}: {name}={value} does not go with carried states, which need the same rows "
+                    "in each batch; use None."
+                )
     if sum(phase.steps for phase in phases) != max_steps:
         raise ValueError(f"The phases' steps {[p.steps for p in phases]} do not add up to {max_steps}.")
 
