@@ -1,257 +1,266 @@
-"""Contract 3: what a cache carries changes the speed of generation, never what is generated."""
+"""Contract 3: the cache is invisible: whatever decodes, with it comes the same as without."""
 
-import logging
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from transformers import Cache, GenerationMixin
-from transformers.generation.streamers import BaseStreamer
-from transformers.utils import logging as transformers_logging
+from transformers import GenerationMixin
+from transformers.generation import BaseStreamer
 
 from hf_seqmodels.models.recurrent_cache import RecurrentCache
-from tests.contracts.cases import CASES, EXACT, Case, name_of, over_variants
+from tests.contracts.cases import CASES, EXACT, Case, case_named, name_of, over_variants
 
 GENERATING = [case for case in CASES if issubclass(case.model_class, GenerationMixin)]
 RECURRENT = [case for case in GENERATING if not case.toy.attends]
-LENGTHS = (5, 2, 7)
-NEW = 6
+LENGTHS = (9, 4, 1)
+NEW = 5
 MODES: dict[str, dict[str, Any]] = {
     "greedy": {},
     "beams": {"num_beams": 3},
-    "several beams": {"num_beams": 3, "num_return_sequences": 2},
-    "sampling": {"do_sample": True, "temperature": 1.5},
-    "several samples": {"do_sample": True, "temperature": 1.5, "num_return_sequences": 3},
+    "two beams each": {"num_beams": 3, "num_return_sequences": 2},
+    "sampling": {"do_sample": True},
+    "three samples each": {"do_sample": True, "num_return_sequences": 3},
+    "sampled beams": {"do_sample": True, "num_beams": 3},
 }
-
 each_case = pytest.mark.parametrize("case", GENERATING, ids=name_of)
 each_recurrent = pytest.mark.parametrize("case", RECURRENT, ids=name_of)
-# equal rows (no mask is needed then), or rows with padding on the left
-either_batch = pytest.mark.parametrize("lengths", [(4, 4, 4), LENGTHS], ids=["unpadded", "left-padded"])
 
 
 @pytest.fixture(autouse=True)
-def _nobody_is_warned(caplog) -> Iterator[None]:
-    """Neither by Python nor by transformers' own log."""
-    transformers_logging.enable_propagation()
-    with warnings.catch_warnings(), caplog.at_level(logging.WARNING):
+def _no_warnings(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Neither Python's nor those that transformers logs."""
+    with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
-    transformers_logging.disable_propagation()
-    assert [record.getMessage() for record in caplog.get_records("call")] == []
+    assert not caplog.records
 
 
 def prompts(case: Case, lengths: tuple[int, ...] = LENGTHS) -> dict[str, torch.Tensor]:
-    batch = case.batch(lengths, targets=False, side="left")
-    return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    """A batch padded on the left; none if all lengths are equal."""
+    return case.batch(lengths, targets=False, side="left")
 
 
-def generate(model: Any, batch: dict[str, Any], **options: Any) -> Any:
-    """Sequences and scores, from the same random state at every call."""
-    torch.manual_seed(7)
-    options = {"max_new_tokens": NEW, "pad_token_id": 0, "return_dict_in_generate": True, **options}
-    return model.generate(**batch, output_scores=True, **options)
-
-
-def assert_same_generation(got: Any, expected: Any) -> None:
-    assert torch.equal(got.sequences, expected.sequences)
-    torch.testing.assert_close(got.scores, expected.scores, rtol=0, atol=1e-10)
-
-
-@either_batch
-@pytest.mark.parametrize("mode", MODES)
-@over_variants(GENERATING)
-def test_generation_is_the_same_without_a_cache(case: Case, options: dict, mode: str, lengths: tuple) -> None:
-    model, batch = case.model(**options), prompts(case, lengths)
-    expected = generate(model, batch, use_cache=False, **MODES[mode])
-    got = generate(model, batch, **MODES[mode])
-    assert_same_generation(got, expected)
-    assert expected.past_key_values is None and isinstance(got.past_key_values, Cache)
-    assert got.sequences.shape[1] == batch["input_ids"].shape[1] + NEW  # max_new_tokens, neither more nor fewer
-    assert got.sequences[:, -NEW:].unique().numel() > 4  # there was something to get wrong
-
-
-@each_case
-@pytest.mark.parametrize("mode", MODES)
-def test_rows_that_end_early(case: Case, mode: str) -> None:
-    model, batch = case.model(), prompts(case)
-    free = generate(model, batch, use_cache=False, **MODES[mode]).sequences
-    end = int(free[0, -NEW + 2])  # so that the first row ends with its third new token, at the latest
-    got, expected = (
-        generate(model, batch, eos_token_id=end, use_cache=use_cache, **MODES[mode]) for use_cache in (True, False)
+def generate(model: Any, inputs: dict[str, Any], **options: Any) -> Any:
+    """New tokens and the logits that they came from; the same random numbers at each call."""
+    torch.manual_seed(3)
+    return model.generate(
+        **inputs, **{"max_new_tokens": NEW, "return_dict_in_generate": True, "output_logits": True, **options}
     )
+
+
+def assert_same(got: Any, expected: Any) -> None:
+    """Equal tokens, from equal logits."""
     assert torch.equal(got.sequences, expected.sequences)
-    assert (got.sequences[:, -NEW:] == end).any()
+    torch.testing.assert_close(got.logits, expected.logits, **EXACT)
+
+
+@over_variants(GENERATING)
+@pytest.mark.parametrize("mode", MODES)
+def test_cached_equals_uncached(case: Case, options: dict, mode: str) -> None:
+    model = case.model(**options)
+    for lengths in (LENGTHS, (5, 5)):
+        inputs = prompts(case, lengths)
+        cached = generate(model, inputs, **MODES[mode])
+        uncached = generate(model, inputs, **MODES[mode], use_cache=False)
+        assert cached.past_key_values is not None and uncached.past_key_values is None
+        assert len(cached.sequences) == len(lengths) * MODES[mode].get("num_return_sequences", 1)
+        assert_same(cached, uncached)
 
 
 @each_case
-@pytest.mark.parametrize("mode", MODES)
-def test_rows_alone(case: Case, mode: str) -> None:
-    """What is generated for a row does not depend on the rows beside it, nor on its padding."""
-    if "do_sample" in MODES[mode]:
-        pytest.skip("rows draw from one random state")
-    model = case.model()
-    rows = [case.row(length) for length in LENGTHS]
-    batch = case.collate(rows, side="left")
-    got = generate(model, {name: batch[name] for name in ("input_ids", "attention_mask")}, **MODES[mode]).sequences
-    for row, sequences in zip(rows, got.chunk(len(rows))):
-        alone = generate(model, {"input_ids": row["input_ids"][None]}, **MODES[mode]).sequences
-        assert torch.equal(alone[:, -NEW:], sequences[:, -NEW:])
+def test_rows_that_end_early(case: Case) -> None:
+    model, inputs = case.model(), prompts(case)
+    first = generate(model, inputs).sequences[0, -NEW:]
+    end = {"eos_token_id": int(first[1]), "pad_token_id": 0}
+    for mode in MODES.values():
+        cached, uncached = (generate(model, inputs, **mode, **end, use_cache=cache) for cache in (True, False))
+        assert_same(cached, uncached)
+    ended = generate(model, inputs, **end).sequences
+    assert (ended[0, -NEW:] == torch.tensor([*first[:2], 0, 0, 0])).all()
 
 
-class _Orderless(RecurrentCache):
-    """Does not follow its beams, like a state kept on the module."""
+@over_variants(GENERATING)
+def test_a_left_padded_batch_decodes_as_each_row_alone(case: Case, options: dict) -> None:
+    model, rows = case.model(**options), [case.row(length) for length in LENGTHS]
+    inputs = case.without_targets(case.collate(rows, "left"))
+    for mode in ("greedy", "beams"):
+        together = generate(model, inputs, **MODES[mode]).sequences
+        for row, got in zip(rows, together):
+            (alone,) = generate(model, case.without_targets(case.alone(row)), **MODES[mode]).sequences
+            assert torch.equal(got[-NEW:], alone[-NEW:])
+
+
+class Unmoved(RecurrentCache):
+    """Keeps its rows where they are, whatever beam they now belong to."""
 
     def reorder_cache(self, beam_idx: torch.Tensor) -> None:
-        """Nothing."""
+        """Does nothing."""
 
 
 @each_recurrent
-def test_a_cache_that_ignores_beams_fails_the_same_check(case: Case) -> None:
-    """The control."""
-    model, batch = case.model(), prompts(case)
-    expected = generate(model, batch, use_cache=False, num_beams=3)
-    empty, orderless = RecurrentCache(2), _Orderless(2)
-    assert_same_generation(generate(model, batch, num_beams=3, past_key_values=empty), expected)
+def test_beams_need_their_own_states(case: Case) -> None:
+    """The control: beams do change places, and with states that do not follow the same check sees a difference."""
+    model, inputs = case.model(), prompts(case)
+    layers = model.config.num_hidden_layers
+    expected = generate(model, inputs, num_beams=3, use_cache=False)
+    assert_same(generate(model, inputs, num_beams=3, past_key_values=RecurrentCache(layers)), expected)
+    wrong = generate(model, inputs, num_beams=3, past_key_values=Unmoved(layers))
     with pytest.raises(AssertionError):
-        assert_same_generation(generate(model, batch, num_beams=3, past_key_values=orderless), expected)
+        assert_same(wrong, expected)
 
 
-class _Collector(BaseStreamer):
-    """Holds what is streamed: first the prompts `(batch, length)`, then `(batch,)` for each step."""
+class Recorder(BaseStreamer):
+    """What a streamer is told, token by token."""
 
     def __init__(self) -> None:
-        self.steps: list[torch.Tensor] = []
+        self.told: list[torch.Tensor] = []
         self.ended = False
 
     def put(self, value: torch.Tensor) -> None:
-        self.steps.append(value if value.dim() == 2 else value.unsqueeze(-1))
+        """The prompt, then each token."""
+        self.told.append(value.flatten())
 
     def end(self) -> None:
+        """No more will come."""
         self.ended = True
 
 
-@over_variants(GENERATING)
-@pytest.mark.parametrize("mode", ["greedy", "sampling"])
-def test_streaming(case: Case, options: dict, mode: str) -> None:
-    streamer = _Collector()
-    sequences = generate(case.model(**options), prompts(case), streamer=streamer, **MODES[mode]).sequences
-    assert torch.equal(torch.cat(streamer.steps, dim=1), sequences) and streamer.ended
+@each_case
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_streaming(case: Case, use_cache: bool) -> None:
+    model, inputs, streamer = case.model(), prompts(case, (5,)), Recorder()
+    sequences = generate(model, inputs, streamer=streamer, use_cache=use_cache).sequences
+    assert streamer.ended and torch.equal(torch.cat(streamer.told), sequences[0])
+    assert torch.equal(sequences, generate(model, inputs).sequences)
 
 
 @over_variants(RECURRENT)
-@pytest.mark.parametrize("mode", ["greedy", "sampling"])
-def test_going_on_from_a_returned_cache(case: Case, options: dict, mode: str) -> None:
-    model, batch = case.model(**options), prompts(case)
-    expected = generate(model, batch, **MODES[mode])
-    torch.manual_seed(7)
-    settings = {"pad_token_id": 0, "return_dict_in_generate": True, **MODES[mode]}
-    first = model.generate(**batch, max_new_tokens=2, **settings)
-    mask = torch.nn.functional.pad(batch["attention_mask"], (0, 2), value=1)
-    assert first.past_key_values.get_seq_length() == mask.shape[1] - 1  # all but the last token, not yet seen
-    again = {"input_ids": first.sequences, "attention_mask": mask, "past_key_values": first.past_key_values}
-    second = model.generate(**again, max_new_tokens=NEW - 2, **settings)
-    assert torch.equal(second.sequences, expected.sequences)
+def test_generation_goes_on_from_a_returned_cache(case: Case, options: dict) -> None:
+    """Right away; and behind two more tokens, as when a user answers."""
+    model, inputs = case.model(**options), prompts(case)
+    whole = generate(model, inputs)
+    part = generate(model, inputs, max_new_tokens=2)
+
+    def after(tokens: torch.Tensor) -> dict[str, torch.Tensor]:
+        mask = torch.ones(len(tokens), tokens.shape[1] - inputs["input_ids"].shape[1], dtype=torch.long)
+        return {"input_ids": tokens, "attention_mask": torch.cat([inputs["attention_mask"], mask], 1)}
+
+    going_on = {"past_key_values": part.past_key_values, "max_new_tokens": NEW - 2}
+    got = generate(model, after(part.sequences), **going_on)
+    assert torch.equal(got.sequences, whole.sequences)
+    torch.testing.assert_close(got.logits, whole.logits[2:], **EXACT)
+
+    answered = after(torch.cat([whole.sequences, torch.tensor([[7, 8], [9, 7], [8, 8]])], 1))
+    assert_same(generate(model, answered, past_key_values=whole.past_key_values), generate(model, answered))
 
 
 @over_variants(RECURRENT)
-@pytest.mark.parametrize("size", [1, 2, 3])
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_chunks(case: Case, options: dict, size: int, side: str) -> None:
-    """Logits and state, also through chunks in which a row has nothing but padding."""
-    model = case.model(**options)
-    batch = case.batch((9, 4, 1), targets=False, side=side)
-    ids, mask = batch["input_ids"], batch["attention_mask"]
+def test_chunks(case: Case, options: dict, side: str) -> None:
+    """Of 1, 2 and 3 tokens, in some of which rows have nothing but padding."""
+    model, inputs = case.model(**options), case.batch(LENGTHS, targets=False, side=side)
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
     with torch.no_grad():
-        expected = model(ids, mask)
-        cache, logits = RecurrentCache(model.config.num_hidden_layers), []
-        for first in range(0, 9, size):
-            seen = mask[:, : first + size]
-            # the mask may be that of all tokens so far, or of the chunk
-            given = seen if size > 1 else seen[:, first:]
-            outputs = model(ids[:, first : first + size], given, past_key_values=cache)
-            assert outputs.past_key_values is cache
-            logits.append(outputs.logits)
-    real = mask.bool()
-    torch.testing.assert_close(torch.cat(logits, dim=1)[real], expected.logits[real], **EXACT)
-    torch.testing.assert_close(cache.tensors(), expected.past_key_values.tensors(), **EXACT)
+        expected = model(**inputs)
+        for size in (1, 2, 3):
+            cache = RecurrentCache(model.config.num_hidden_layers)
+            logits = []
+            for start in range(0, ids.shape[1], size):
+                past_and_now = mask[:, : start + size]
+                given = past_and_now if size == 2 else past_and_now[:, start:]  # either is allowed
+                outputs = model(ids[:, start : start + size], given, past_key_values=cache)
+                assert outputs.past_key_values is cache
+                logits.append(outputs.logits)
+            real = mask.bool()
+            torch.testing.assert_close(torch.cat(logits, 1)[real], expected.logits[real], **EXACT)
+            torch.testing.assert_close(cache.tensors(), expected.past_key_values.tensors(), **EXACT)
+            assert cache.get_seq_length() == ids.shape[1]
 
 
-@each_recurrent
-def test_prefilling_in_chunks(case: Case) -> None:
-    model, batch = case.model(), prompts(case)
-    got = generate(model, batch, past_key_values=RecurrentCache(2), prefill_chunk_size=2)
-    assert_same_generation(got, generate(model, batch, use_cache=False))
-
-
-REARRANGED = {
-    "reorder_cache": (torch.tensor([2, 0, 0]), torch.tensor([2, 0, 0])),
-    "batch_repeat_interleave": (2, torch.tensor([0, 0, 1, 1, 2, 2])),
-    "batch_select_indices": (torch.tensor([2, 1]), torch.tensor([2, 1])),
+SELECTIONS = {
+    "reordered": ("reorder_cache", torch.tensor([2, 0, 1]), [2, 0, 1]),
+    "with repetitions": ("reorder_cache", torch.tensor([1, 1, 0]), [1, 1, 0]),
+    "selected": ("batch_select_indices", torch.tensor([2, 0]), [2, 0]),
+    "repeated": ("batch_repeat_interleave", 2, [0, 0, 1, 1, 2, 2]),
 }
 
 
 @over_variants(RECURRENT)
-@pytest.mark.parametrize("method", REARRANGED)
-def test_rows_rearranged(case: Case, options: dict, method: str) -> None:
-    argument, rows = REARRANGED[method]
-    model, batch = case.model(**options), prompts(case)
-    ids, mask = batch["input_ids"], batch["attention_mask"]
+@pytest.mark.parametrize("selection", SELECTIONS)
+def test_rows_of_a_cache(case: Case, options: dict, selection: str) -> None:
+    method, argument, rows = SELECTIONS[selection]
+    model, inputs = case.model(**options), prompts(case)
+    ids, mask = inputs["input_ids"][rows], inputs["attention_mask"][rows]
     with torch.no_grad():
-        expected = model(ids[rows], mask[rows])
-        cache = model(ids[:, :-1], mask[:, :-1]).past_key_values
+        expected = model(ids, mask)
+        cache = RecurrentCache(model.config.num_hidden_layers)
+        model(inputs["input_ids"][:, :-2], inputs["attention_mask"][:, :-2], past_key_values=cache)
         getattr(cache, method)(argument)
-        assert cache.batch_size == len(rows)
-        got = model(ids[rows, -1:], mask[rows], past_key_values=cache)
-    torch.testing.assert_close(got.logits[:, -1], expected.logits[:, -1], **EXACT)
-    torch.testing.assert_close(cache.tensors(), expected.past_key_values.tensors(), **EXACT)
+        got = model(ids[:, -2:], mask, past_key_values=cache)
+    assert got.past_key_values.batch_size == len(rows)
+    real = mask[:, -2:].bool()
+    torch.testing.assert_close(got.logits[real], expected.logits[:, -2:][real], **EXACT)
+    torch.testing.assert_close(got.past_key_values.tensors(), expected.past_key_values.tensors(), **EXACT)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if not case.toy.attends], ids=name_of)
+@each_recurrent
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-@pytest.mark.parametrize("targets", [False, True], ids=["", "labels"])
-def test_the_state_comes_by_default(case: Case, training: bool, targets: bool) -> None:
-    model = case.model().train(training)
-    batch = case.batch(targets=targets)
-    cache = model(**batch).past_key_values
-    assert isinstance(cache, RecurrentCache) and cache.batch_size == 3 and cache.get_seq_length() == 9
-    assert model(**batch, use_cache=False).past_key_values is None
-    model.config.use_cache = False
-    assert model(**batch).past_key_values is None
-    assert isinstance(model(**batch, use_cache=True).past_key_values, RecurrentCache)
+def test_the_state_is_returned_unless_unwanted(case: Case, training: bool) -> None:
+    model, batch = case.model().train(training), case.batch(LENGTHS)
+    unlabelled = case.without_targets(batch)
+    for inputs in (batch, unlabelled):
+        assert isinstance(model(**inputs).past_key_values, RecurrentCache)
+        assert model(**inputs, use_cache=False).past_key_values is None
+    without = case.model(use_cache=False).train(training)
+    assert without(**batch).past_key_values is None
+    assert isinstance(without(**batch, use_cache=True).past_key_values, RecurrentCache)
 
 
-@over_variants(RECURRENT)
-def test_the_state_does_not_grow(case: Case, options: dict) -> None:
-    model = case.model(**options)
-    with torch.no_grad():
-        caches = [model(case.batch((length,), targets=False)["input_ids"]).past_key_values for length in (2, 16)]
-    short, long = ({name: value.shape for name, value in cache.tensors().items()} for cache in caches)
-    assert short == long and [cache.get_seq_length() for cache in caches] == [2, 16]
+@each_recurrent
+def test_the_state_does_not_grow(case: Case) -> None:
+    model = case.model()
+
+    def size(length: int) -> int:
+        cache = model(torch.ones(2, length, dtype=torch.long)).past_key_values
+        return sum(state.numel() for state in cache.tensors().values())
+
+    assert size(1) == size(50)
 
 
-@over_variants(RECURRENT)
-def test_logits_of_some_positions(case: Case, options: dict) -> None:
-    model, batch = case.model(**options), case.batch((6, 3), side="left")
-    with torch.no_grad():
-        every = model(**batch)
-        for kept, expected in (
-            (1, every.logits[:, -1:]),
-            (3, every.logits[:, -3:]),
-            (torch.tensor([0, 4]), every.logits[:, [0, 4]]),
-        ):
-            some = model(**batch, logits_to_keep=kept)
-            torch.testing.assert_close(some.logits, expected, **EXACT)
-            torch.testing.assert_close(some.loss, every.loss, **EXACT)  # the loss is that of all
+@each_recurrent
+def test_a_cut_or_restored_state_is_the_same(case: Case) -> None:
+    model, inputs = case.model(), prompts(case)
+    state = model(**inputs).past_key_values
+    for again in (state.detach(), RecurrentCache.from_tensors(state.tensors())):
+        torch.testing.assert_close(again.tensors(), state.tensors(), rtol=0, atol=0)
+        assert again.get_seq_length() == state.get_seq_length() == max(LENGTHS)
+    assert not any(tensor.requires_grad for tensor in state.detach().tensors().values())
+    assert state.tensors()["0.hidden"].requires_grad
 
 
 @over_variants(GENERATING)
-@pytest.mark.parametrize("mode", ["greedy", "beams"])
-def test_prompts_as_embeddings(case: Case, options: dict, mode: str) -> None:
-    model, batch = case.model(**options), prompts(case)
-    expected = generate(model, batch, **MODES[mode])
-    embeds = model.get_input_embeddings()(batch.pop("input_ids"))
-    got = generate(model, {"inputs_embeds": embeds, **batch}, **MODES[mode])
-    assert torch.equal(got.sequences, expected.sequences[:, -NEW:])  # new tokens alone, as everywhere
+def test_logits_of_the_last_tokens_only(case: Case, options: dict) -> None:
+    model, batch = case.model(**options), case.batch(LENGTHS)
+    whole, indices = model(**batch), torch.tensor([1, 4])
+    for wanted, expected in ((2, whole.logits[:, -2:]), (indices, whole.logits[:, indices])):
+        part = model(**batch, logits_to_keep=wanted)
+        torch.testing.assert_close(part.logits, expected, **EXACT)
+        torch.testing.assert_close(part.loss, whole.loss, **EXACT)  # of all tokens all the same
+
+
+@over_variants(RECURRENT)
+def test_generation_from_embeddings(case: Case, options: dict) -> None:
+    model, inputs = case.model(**options), prompts(case)
+    embedded = {**inputs, "inputs_embeds": model.get_input_embeddings()(inputs["input_ids"]).detach()}
+    del embedded["input_ids"]
+    for mode in ("greedy", "beams"):
+        expected = generate(model, inputs, **MODES[mode])
+        for use_cache in (True, False):
+            got = generate(model, embedded, **MODES[mode], use_cache=use_cache)
+            assert torch.equal(got.sequences, expected.sequences[:, -NEW:])
+
+
+def test_some_case_generates() -> None:
+    assert case_named("LSTMForCausalLM") in RECURRENT
