@@ -102,8 +102,8 @@ class RecurrentModel(RecurrentPreTrainedModel):
         Args:
             input_ids: `(batch, seq_len)`; or `inputs_embeds` `(batch, seq_len, embedding)` in its place.
             attention_mask: `(batch, seq_len)`, or `(batch, past + seq_len)` with a cache; 0 on padding, which may lie
-                on either side, or between tokens. A row that goes on from a cache may be padding alone.
-            past_key_values: the state to go on from; it is updated in place.
+                on either side, or between tokens. Given a cache, a row may be padding alone.
+            past_key_values: the state to go on from, or an empty cache to begin in chunks; it is updated in place.
             use_cache: return the state; by default as the configuration says.
 
         Raises:
@@ -115,7 +115,7 @@ class RecurrentModel(RecurrentPreTrainedModel):
             raise ValueError("output_attentions=True: a recurrent model has no attentions; leave it off.")
         states = self._check_cache(past_key_values, len(given))
         mask = _current_mask(attention_mask, past_key_values, given.shape[0], given.shape[1])
-        if mask is not None and states is None:
+        if mask is not None and past_key_values is None:
             check_rows(mask)
         if inputs_embeds is None:
             rate = self.config.embedding_dropout_prob if self.training else 0.0

@@ -9,6 +9,7 @@ from transformers.utils.generic import ModelOutput, can_return_tuple
 
 from .configuration_rnn import GRUConfig, LSTMConfig, RecurrentConfig, RNNConfig
 from .crf import LinearChainCRF
+from .input_checks import check_shape
 from .layers import Dropout
 from .losses import IGNORE_INDEX, Count, check_labels, divide, sequence_classification_loss, token_cross_entropy
 from .modeling_rnn import MODELS, RecurrentModelOutput, RecurrentPreTrainedModel
@@ -148,6 +149,7 @@ class RecurrentForTokenClassification(RecurrentPreTrainedModel):
         outputs: RecurrentModelOutput = self.model(input_ids, attention_mask, inputs_embeds, **kwargs)
         assert outputs.last_hidden_state is not None
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
+        check_shape("tag_positions", tag_positions, (logits.shape[0], logits.shape[1]))
         if labels is not None:
             check_labels(labels, logits.shape[-1], logits.shape[:-1])
         loss = predictions = None
@@ -180,10 +182,6 @@ def _tag_positions(
     """`(batch, seq_len)`: the tokens that a chain runs over."""
     if tag_positions is None:
         return _real_tokens(attention_mask, logits) if labels is None else labels != IGNORE_INDEX
-    if tag_positions.shape != logits.shape[:-1]:
-        raise ValueError(
-            f"tag_positions of shape {tuple(tag_positions.shape)} does not fit the input {tuple(logits.shape[:-1])}."
-        )
     return tag_positions != 0
 
 

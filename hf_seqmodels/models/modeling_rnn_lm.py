@@ -107,7 +107,7 @@ class RecurrentForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
         )
         assert outputs.last_hidden_state is not None
         hidden_states: torch.Tensor = outputs.last_hidden_state
-        targets = _targets(labels, shift_labels, self.config.vocab_size, hidden_states)
+        targets = _targets(labels, shift_labels, attention_mask, self.config.vocab_size, hidden_states)
         projected = hidden_states if self.dense is None else self.dense(hidden_states)
         logits = None
         if targets is None or self.config.softmax == "full" or not self.training:
@@ -169,7 +169,11 @@ class RecurrentForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
 
 
 def _targets(
-    labels: torch.Tensor | None, shift_labels: torch.Tensor | None, vocab_size: int, hidden_states: torch.Tensor
+    labels: torch.Tensor | None,
+    shift_labels: torch.Tensor | None,
+    attention_mask: torch.Tensor | None,
+    vocab_size: int,
+    hidden_states: torch.Tensor,
 ) -> torch.Tensor | None:
     """`(batch, seq_len)`: the token that each position is to predict, or -100."""
     if labels is None and shift_labels is None:
@@ -181,7 +185,11 @@ def _targets(
     check_labels(given, vocab_size, hidden_states.shape[:2], name)
     if labels is None:
         return given
-    return nn.functional.pad(given[:, 1:], (0, 1), value=IGNORE_INDEX)
+    targets = nn.functional.pad(given[:, 1:], (0, 1), value=IGNORE_INDEX)
+    if attention_mask is None:
+        return targets
+    # Padding predicts nothing, not even the first token of a row that is padded on the left.
+    return targets.masked_fill(attention_mask[:, -targets.shape[1] :] == 0, IGNORE_INDEX)
 
 
 class RNNForCausalLM(RecurrentForCausalLM, GenerationMixin):
