@@ -116,15 +116,15 @@ def test_a_sequence_in_chunks_is_the_sequence(case: str) -> None:
     mask = torch.tensor([[1] * 9, [1, 1, 1, 0, 0, 0, 0, 0, 1], [0, 1, 0, 0, 1, 1, 1, 1, 0]])
     inputs = torch.randn(*mask.shape, INPUT, dtype=torch.float64)
     whole = model(inputs_embeds=inputs, attention_mask=mask)
-    cache, parts = None, []
+    cache, parts, hidden = None, [], []
     for first in (0, 3, 6):
         part = slice(first, first + 3)
         outputs = model(inputs_embeds=inputs[:, part], attention_mask=mask[:, part], past_key_values=cache)
-        if first == 3:  # the second row's chunk of padding
-            assert torch.equal(outputs.past_key_values.layers[0].hidden[1], before[1])
         cache = outputs.past_key_values
-        before = cache.layers[0].hidden.clone()
         parts.append(outputs.last_hidden_state)
+        hidden.append(cache.layers[0].hidden)
+    # the second row's second chunk is padding
+    assert torch.equal(hidden[1][1], hidden[0][1]) and not torch.equal(hidden[1][0], hidden[0][0])
     torch.testing.assert_close(torch.cat(parts, dim=1), whole.last_hidden_state, **EXACT)
     for name, tensor in whole.past_key_values.tensors().items():
         torch.testing.assert_close(cache.tensors()[name], tensor, **EXACT)
