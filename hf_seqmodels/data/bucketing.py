@@ -47,7 +47,7 @@ def bucket(lengths: np.ndarray, batch_size: int, token_budget: int | None) -> li
 def _from_long_to_short(lengths: np.ndarray) -> np.ndarray:
     """An order in which neighbours have all parts of similar length; equals stay in the order they come in.
 
-    It goes by the longest part. Among those of one such length it runs from a long first part and short last one to the
+    It goes by the longest part. Among those of one length it runs from a long first part and short last one to the
     opposite, and back among the next: so both change little at a time. (On Multi30k's pairs, 4096 tokens a batch and
     4096 pairs a window, 7 % are then padding; 9 % with equals ordered by their sum, 17 % by the sum alone.)
     """
