@@ -157,14 +157,13 @@ class RecurrentModel(RecurrentPreTrainedModel):
         if cache.batch_size != batch_size:
             raise ValueError(f"past_key_values has batch size {cache.batch_size}, the input {batch_size}.")
         states: list[State] = []
+        sizes = [self.config.state_size, *([self.config.hidden_size] if self.config.cell_type == "lstm" else [])]
+        wanted = [(batch_size, self.config.num_directions, size) for size in sizes]
         for number, layer in enumerate(cache.layers):
-            wanted = (batch_size, self.config.num_directions, self.config.state_size)
-            has_cell = layer.cell is not None
-            if layer.hidden is None or layer.hidden.shape != wanted or has_cell != (self.config.cell_type == "lstm"):
-                shape = None if layer.hidden is None else tuple(layer.hidden.shape)
-                kind = "with" if has_cell else "without"
+            shapes = [tuple(state.shape) for state in (layer.hidden, layer.cell) if state is not None]
+            if layer.hidden is None or shapes != wanted:
                 raise ValueError(
-                    f"past_key_values, layer {number}: a state of shape {shape}, {kind} a cell, is another model's; "
+                    f"past_key_values, layer {number}: a state of shapes {shapes} is another model's; "
                     f"{self.config.cell_type} expects {wanted}."
                 )
             device = self.embed_tokens.weight.device

@@ -262,5 +262,13 @@ def test_generation_from_embeddings(case: Case, options: dict) -> None:
             assert torch.equal(got.sequences, expected.sequences[:, -NEW:])
 
 
+@each_recurrent
+def test_prompts_in_chunks(case: Case) -> None:
+    """The first chunk of the shortest prompt is padding alone."""
+    model, inputs = case.model(), prompts(case)
+    state = RecurrentCache(model.config.num_hidden_layers)
+    assert_same(generate(model, inputs, past_key_values=state, prefill_chunk_size=3), generate(model, inputs))
+
+
 def test_some_case_generates() -> None:
     assert case_named("LSTMForCausalLM") in RECURRENT
