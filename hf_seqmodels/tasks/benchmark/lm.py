@@ -75,7 +75,12 @@ class LMCase:
 
     @property
     def recurrent_flops(self) -> int:
-        """FLOPs of the fused recurrent layers, forward and backward, which PyTorch's counter does not see."""
+        """FLOPs of the fused recurrent layers, forward and backward, which PyTorch's counter does not see.
+
+        Of its CPU kernels only the LSTM's are fused.
+        """
+        if self.device == "cpu" and self.model_type != "lstm":
+            return 0
         weights = _GATES[self.model_type] * 2 * self.hidden**2 * self.layers
         return 6 * weights * self.batch * self.length
 
