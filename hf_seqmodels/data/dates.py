@@ -174,10 +174,12 @@ def _parse(name: str) -> Locale:
 
 
 def _similar(name: str) -> list[str]:
-    """Locales by similar code, by country ("kr") and by English name ("korean")."""
+    """Locales by language ("de_XY"), by English name ("korean"), by country ("kr") and by similar code."""
     known = sorted(locale_identifiers())
     by_name = {english.lower(): code for code, english in Locale("en").languages.items() if code in known}
+    language = re.split("[-_]", name)[0].lower()
     found = [
+        *([language] if language in known else []),
         *(by_name[english] for english in get_close_matches(name.lower(), by_name, 2)),
         *(code for code in known if code.endswith(f"_{name.upper()}")),
         *get_close_matches(name, known, 3, 0),
