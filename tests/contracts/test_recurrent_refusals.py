@@ -92,7 +92,7 @@ def test_bad_configurations(name: str, fields: dict[str, Any], message: str, tmp
 
 @pytest.mark.parametrize("case", LANGUAGE_MODELS, ids=name_of)
 def test_a_language_model_must_not_look_ahead(case: Case) -> None:
-    with pytest.raises(ValueError, match="bidirectional=True: .*ForCausalLM predicts the next token"):
+    with pytest.raises(ValueError, match=r"bidirectional=True: .*ForCausalLM predicts the next token"):
         case.model(bidirectional=True)
 
 
