@@ -19,46 +19,56 @@ def build_parser() -> argparse.ArgumentParser:
         description="Ours and its peers in one process, interleaved: median, spread, ratio."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser(
-        "bert",
-        help="pretraining step (forward, backward, optimiser) against transformers' BertForPreTraining",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    for add in (_add_bert, _add_vit, _add_lm, _add_translation, _add_precision):
+        add(commands)
+    for each in commands.choices.values():
+        each.add_argument("--threads", type=int, default=None, help="CPU threads (PyTorch's own choice if not given)")
+        each.add_argument("--json", type=Path, default=None, help="write the figures to this file, too")
+    return parser
+
+
+def _add_command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
+    return commands.add_parser(name, help=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+
+
+def _add_measurement(command: argparse.ArgumentParser, dtype: str, cpu_time: bool = True) -> None:
+    """What all comparisons of steps have in common."""
+    command.add_argument("--dtype", choices=["float32", "bfloat16"], nargs="+", default=[dtype], help="precisions")
+    command.add_argument("--rounds", type=int, default=7, help="timed steps of each contender")
+    command.add_argument("--no_memory", action="store_true", help="skip the memory measurement")
+    if cpu_time:
+        command.add_argument(
+            "--cpu_time",
+            action="store_true",
+            help="time of this process, not of the clock: for a busy machine, --threads 1",
+        )
+
+
+def _add_bert(commands: Any) -> None:
+    text = "pretraining step (forward, backward, optimiser) against transformers' BertForPreTraining"
+    command = _add_command(commands, "bert", text)
     command.add_argument("--size", choices=list(PRESETS), default="small", help="preset of SeqBertConfig")
     command.add_argument("--seq", type=int, default=128, help="tokens in a row")
     command.add_argument("--batch", type=int, default=16, help="rows")
     command.add_argument(
         "--padded", action="store_true", help="rows of random length, seq/16 to seq; ours unpads them"
     )
-    command.add_argument(
-        "--dtype", choices=["float32", "bfloat16"], nargs="+", default=["bfloat16"], help="precisions"
-    )
     command.add_argument("--dropout", type=float, default=0.1, help="rate of both dropouts")
-    command.add_argument("--rounds", type=int, default=7, help="timed steps of each contender")
-    command.add_argument("--no_memory", action="store_true", help="skip the memory measurement")
-    command = commands.add_parser(
-        "vit",
-        help="SeqViT's training step, inference, MAE step and image processor against transformers'",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    _add_measurement(command, "bfloat16", cpu_time=False)
+
+
+def _add_vit(commands: Any) -> None:
+    text = "SeqViT's training step, inference, MAE step and image processor against transformers'"
+    command = _add_command(commands, "vit", text)
     command.add_argument("--task", choices=[*vit.TASKS, "processor"], default="train", help="what to measure")
     command.add_argument("--size", default="Ti/4@32", help="preset of SeqViTConfig @ side of the images in pixels")
     command.add_argument("--batch", type=int, default=64, help="images")
-    command.add_argument(
-        "--dtype", choices=["float32", "bfloat16"], nargs="+", default=["bfloat16"], help="precisions"
-    )
-    command.add_argument("--rounds", type=int, default=7, help="timed steps of each contender")
-    command.add_argument("--no_memory", action="store_true", help="skip the memory measurement")
-    command.add_argument(
-        "--cpu_time",
-        action="store_true",
-        help="time of this process, not of the clock: for a busy machine, --threads 1",
-    )
-    command = commands.add_parser(
-        "lm",
-        help="recurrent language models: training against a torch.nn loop, decoding against transformers' GPT-2",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    _add_measurement(command, "bfloat16")
+
+
+def _add_lm(commands: Any) -> None:
+    text = "recurrent language models: training against a torch.nn loop, decoding against transformers' GPT-2"
+    command = _add_command(commands, "lm", text)
     command.add_argument("--task", choices=lm.TASKS, default="train", help="what to measure")
     command.add_argument("--model_type", choices=["rnn", "lstm", "gru"], default="lstm", help="the architecture")
     command.add_argument("--vocab", type=int, default=30000, help="entries of the vocabulary")
@@ -66,19 +76,12 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--layers", type=int, default=2, help="recurrent layers")
     command.add_argument("--batch", type=int, default=32, help="rows")
     command.add_argument("--length", type=int, default=64, help="tokens of a chunk, or of the context to decode at")
-    command.add_argument("--dtype", choices=["float32", "bfloat16"], nargs="+", default=["float32"], help="precisions")
-    command.add_argument("--rounds", type=int, default=7, help="timed steps of each contender")
-    command.add_argument("--no_memory", action="store_true", help="skip the memory measurement")
-    command.add_argument(
-        "--cpu_time",
-        action="store_true",
-        help="time of this process, not of the clock: for a busy machine, --threads 1",
-    )
-    command = commands.add_parser(
-        "translation",
-        help="training and beam search against transformers' MarianMT, and the attention model against its own loop",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    _add_measurement(command, "float32")
+
+
+def _add_translation(commands: Any) -> None:
+    text = "training and beam search against transformers' MarianMT, and the attention model against its own loop"
+    command = _add_command(commands, "translation", text)
     command.add_argument("--task", choices=translation.TASKS, default="train", help="what to measure")
     command.add_argument("--vocab", type=int, default=8000, help="entries of the vocabulary")
     command.add_argument("--width", type=int, default=256, help="d_model, or hidden units")
@@ -87,26 +90,15 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--length", type=int, default=24, help="longest source and target")
     command.add_argument("--beams", type=int, default=5, help="of the search")
     command.add_argument("--dropout", type=float, default=0.1, help="rate while training")
-    command.add_argument("--dtype", choices=["float32", "bfloat16"], nargs="+", default=["float32"], help="precisions")
-    command.add_argument("--rounds", type=int, default=7, help="timed steps of each contender")
-    command.add_argument("--no_memory", action="store_true", help="skip the memory measurement")
-    command.add_argument(
-        "--cpu_time",
-        action="store_true",
-        help="time of this process, not of the clock: for a busy machine, --threads 1",
-    )
-    command = commands.add_parser(
-        "precision",
-        help="loss curves of float32, autocast and master weights on the embedded text",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    _add_measurement(command, "float32")
+
+
+def _add_precision(commands: Any) -> None:
+    text = "loss curves of float32, autocast and master weights on the embedded text"
+    command = _add_command(commands, "precision", text)
     command.add_argument("--size", choices=list(PRESETS), default="mini", help="preset of SeqBertConfig")
     command.add_argument("--steps", type=int, default=300, help="optimiser steps of each run")
     command.add_argument("--seeds", type=int, default=2, help="runs in each precision")
-    for each in commands.choices.values():
-        each.add_argument("--threads", type=int, default=None, help="CPU threads (PyTorch's own choice if not given)")
-        each.add_argument("--json", type=Path, default=None, help="write the figures to this file, too")
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
