@@ -125,3 +125,14 @@ def test_dropout_is_on_in_training_only(case: Case) -> None:
     model.train()
     assert model(**batch).loss != model(**batch).loss
     assert all(module.p == 0.5 for module in model.modules() if isinstance(module, nn.Dropout))
+
+
+@pytest.mark.parametrize("case", [case for case in TRAINABLE if case.head.shifts], ids=name_of)
+def test_trainers_label_smoothing_is_the_models_own(case: Case, tmp_path) -> None:
+    """Trainer shifts labels only for the classes that it knows as language models."""
+    batch = case.batch()
+    arguments = TrainingArguments(str(tmp_path), label_smoothing_factor=0.1, use_cpu=True, report_to="none")
+    model = case.model().train()
+    loss = Trainer(model, arguments).compute_loss(model, dict(batch))
+    expected = case.model(label_smoothing=0.1).train()(**batch).loss
+    torch.testing.assert_close(loss, expected, rtol=0, atol=1e-6)  # Trainer sums the uniform part in float32
