@@ -26,7 +26,8 @@ class FusedRecurrence(nn.Module):
 
     Padding lies behind each row's end (see `Compaction`), so outputs need no care. The state at a row's end is its
     last output; but an LSTM's cell comes out of the kernel only at the batch's end, so over padding it is held: an
-    input that is 1 on padding opens the forget gate and shuts the input gate, exactly.
+    input that is 1 on padding opens the forget gate and shuts the input gate, exactly. Units without bounds (ReLU)
+    could grow over padding until they overflow, and 0 times infinity is no gradient: the same input shuts them.
     """
 
     def __init__(self, config: RecurrentConfig, input_size: int):
@@ -58,14 +59,14 @@ class FusedRecurrence(nn.Module):
         """
         weights: list[torch.Tensor] = [*self.rnn.all_weights[0]]
         weights[1] = dropout(weights[1], self.dropout_rate, self.training)
+        if compaction is not None and self.rnn.mode in ("LSTM", "RNN_RELU"):
+            inputs = torch.cat([inputs, (~compaction.real).unsqueeze(-1).to(inputs.dtype)], dim=-1)
+            weights[0] = torch.cat([weights[0], self._padding_column(weights[0])], dim=-1)
         if self.cell_type != "lstm":
             kernel = torch.gru if self.cell_type == "gru" else getattr(torch, self.rnn.mode.lower())
             outputs, final = kernel(inputs, hidden.unsqueeze(0), weights, *self._settings())
             return outputs, _end(outputs, final, hidden, compaction), None
         assert cell is not None
-        if compaction is not None:
-            inputs = torch.cat([inputs, (~compaction.real).unsqueeze(-1).to(inputs.dtype)], dim=-1)
-            weights[0] = torch.cat([weights[0], self._holding_column(weights[0])], dim=-1)
         state = (hidden.unsqueeze(0), cell.unsqueeze(0))
         with warnings.catch_warnings():
             # True, and nothing that anyone can change: PyTorch's own kernel runs then.
@@ -77,8 +78,10 @@ class FusedRecurrence(nn.Module):
         """Of the kernels: has biases, layers, dropout between them, training, bidirectional, batch first."""
         return True, 1, 0.0, self.training, False, True
 
-    def _holding_column(self, input_weight: torch.Tensor) -> torch.Tensor:
-        """`(4 * hidden, 1)`: shuts the input gate and opens the forget gate; candidate and output gate are as is."""
+    def _padding_column(self, input_weight: torch.Tensor) -> torch.Tensor:
+        """`(gates * hidden, 1)`: shuts a ReLU; shuts an LSTM's input gate and opens its forget gate, and no more."""
+        if self.cell_type == "rnn":
+            return input_weight.new_full((self.rnn.hidden_size, 1), -_SHUT)
         column = input_weight.new_zeros(4, self.rnn.hidden_size, 1)
         column[0], column[1] = -_SHUT, _SHUT
         return column.flatten(0, 1)

@@ -198,3 +198,28 @@ def test_layer_normalised_rows_do_not_see_padding_either(case: str) -> None:
         for name, tensor in alone.past_key_values.tensors().items():
             if not name.endswith("length"):
                 torch.testing.assert_close(outputs.past_key_values.tensors()[name][number], tensor[0], **EXACT)
+
+
+def test_units_without_bounds_do_not_overflow_on_padding() -> None:
+    """A ReLU network whose state grows 1.5-fold a step: infinite after 219 steps of padding, if it ran over them; and
+    though no output or loss is read there, the gradient would be 0 · ∞."""
+    model = RNNModel(RNNConfig(vocab_size=5, hidden_size=4, num_hidden_layers=2, nonlinearity="relu"))
+    for layer in model.stack.layers:
+        rnn = layer.directions[0].rnn
+        with torch.no_grad():
+            rnn.weight_ih_l0.copy_(torch.eye(4))
+            rnn.weight_hh_l0.copy_(1.5 * torch.eye(4))
+    inputs = -torch.ones(2, 400, 4)  # the long row's units never open
+    inputs[0] = 1.0
+    mask = torch.ones(2, 400, dtype=torch.long)
+    mask[0, 3:] = 0
+    outputs = model(inputs_embeds=inputs, attention_mask=mask).last_hidden_state
+    outputs.sum().backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    model.zero_grad()
+    alone = model(inputs_embeds=inputs[:1, :3]).last_hidden_state
+    alone.sum().backward()
+    assert torch.equal(outputs[:1, :3], alone) and not outputs[1].any()
+    assert len(gradients) == 8
+    for name, gradient in gradients.items():
+        assert torch.equal(gradient, model.get_parameter(name).grad), name  # small integers and halves: exact sums
