@@ -10,13 +10,16 @@ from .base import OfflineMetric
 from .classification import F1, Accuracy, MatthewsCorrelation
 from .perplexity import Perplexity
 from .sequence_labelling import SequenceLabelling
+from .translation import ChrF, SacreBleu
 
 # The names are those of the same metrics on the Hub.
 METRICS: dict[str, type[OfflineMetric]] = {
     "accuracy": Accuracy,
+    "chrf": ChrF,
     "f1": F1,
     "matthews_correlation": MatthewsCorrelation,
     "perplexity": Perplexity,
+    "sacrebleu": SacreBleu,
     "seqeval": SequenceLabelling,
 }
 
@@ -42,9 +45,11 @@ __all__ = [
     "F1",
     "METRICS",
     "Accuracy",
+    "ChrF",
     "MatthewsCorrelation",
     "OfflineMetric",
     "Perplexity",
+    "SacreBleu",
     "SequenceLabelling",
     "load",
 ]

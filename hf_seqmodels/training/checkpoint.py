@@ -28,7 +28,12 @@ def checkpoint_path(output_dir: Path, step: int) -> Path:
 
 def aside_path(output_dir: Path, step: int) -> Path:
     """Where the checkpoint of `step` is while it is being written."""
-    return output_dir / f"{_ASIDE}{checkpoint_path(output_dir, step).name}"
+    return aside_folder(checkpoint_path(output_dir, step))
+
+
+def aside_folder(final: Path) -> Path:
+    """Where a folder is while it is being written."""
+    return final.with_name(f"{_ASIDE}{final.name}")
 
 
 def list_checkpoints(output_dir: Path) -> list[Path]:

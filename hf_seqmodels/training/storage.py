@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from hf_seqmodels.training import checkpoint, ema, rng
 from hf_seqmodels.training.arguments import EngineArguments
 from hf_seqmodels.training.carried import CarriedStates
+from hf_seqmodels.training.early_stopping import BEST
 from hf_seqmodels.training.ema import AveragedWeights
 from hf_seqmodels.training.errors import CheckpointError
 from hf_seqmodels.training.optimizers import check_groups
@@ -141,6 +142,15 @@ class RunStorage:
                 # Pushed while it is saved: `model.push_to_hub` would take rounded weights, or one process's shards.
                 push = {"push_to_hub": True, "repo_id": self.args.hub_model_id or self.folder.resolve().name}
             self._save_model(self.folder, weights, averaged=True, **push)
+        self.accelerator.wait_for_everyone()
+
+    def save_best(self) -> None:
+        """Puts the model, averaged if there is an average, into `best/`, in place of the one there."""
+        weights = self.accelerator.get_state_dict(self.model) if self.sharded else None
+        if self.accelerator.is_main_process:
+            aside, final = checkpoint.aside_folder(self.folder / BEST), self.folder / BEST
+            self._save_model(aside, weights, averaged=True)
+            checkpoint.finish_checkpoint(aside, final)
         self.accelerator.wait_for_everyone()
 
     def load(self, path: Path) -> RunState:
