@@ -2,6 +2,8 @@
 
 from hf_seqmodels.models.configuration_bert import SeqBertConfig
 from hf_seqmodels.models.configuration_rnn import GRUConfig, LSTMConfig, RNNConfig
+from hf_seqmodels.models.configuration_seq2seq import AttentionSeq2SeqConfig, Seq2SeqConfig
+from hf_seqmodels.models.configuration_transformer import VanillaTransformerConfig
 from hf_seqmodels.models.configuration_vit import SeqViTConfig
 from hf_seqmodels.models.image_processing_vit import SeqViTImageProcessor
 from hf_seqmodels.models.modeling_bert import SeqBertModel
@@ -26,6 +28,14 @@ from hf_seqmodels.models.modeling_rnn_finetuning import (
     RNNForTokenClassification,
 )
 from hf_seqmodels.models.modeling_rnn_lm import GRUForCausalLM, LSTMForCausalLM, RNNForCausalLM
+from hf_seqmodels.models.modeling_seq2seq import (
+    AttentionSeq2SeqForConditionalGeneration,
+    AttentionSeq2SeqModel,
+    Seq2SeqForConditionalGeneration,
+    Seq2SeqModel,
+)
+from hf_seqmodels.models.modeling_transformer import VanillaTransformerModel
+from hf_seqmodels.models.modeling_transformer_generation import VanillaTransformerForConditionalGeneration
 from hf_seqmodels.models.modeling_vit import SeqViTModel
 from hf_seqmodels.models.modeling_vit_classification import SeqViTBackbone, SeqViTForImageClassification
 from hf_seqmodels.models.modeling_vit_mae import SeqViTForPreTraining
@@ -38,6 +48,9 @@ __version__ = "0.1.0"
 register()
 
 __all__ = [
+    "AttentionSeq2SeqConfig",
+    "AttentionSeq2SeqForConditionalGeneration",
+    "AttentionSeq2SeqModel",
     "GRUConfig",
     "GRUForCausalLM",
     "GRUForSequenceClassification",
@@ -54,6 +67,9 @@ __all__ = [
     "RNNForTokenClassification",
     "RNNModel",
     "RecurrentCache",
+    "Seq2SeqConfig",
+    "Seq2SeqForConditionalGeneration",
+    "Seq2SeqModel",
     "SeqBertConfig",
     "SeqBertForMaskedLM",
     "SeqBertForMultipleChoice",
@@ -71,4 +87,7 @@ __all__ = [
     "SeqViTForPreTraining",
     "SeqViTImageProcessor",
     "SeqViTModel",
+    "VanillaTransformerConfig",
+    "VanillaTransformerForConditionalGeneration",
+    "VanillaTransformerModel",
 ]

@@ -9,6 +9,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from hf_seqmodels.models.configuration_bert import SeqBertConfig
 from hf_seqmodels.models.configuration_rnn import GRUConfig, LSTMConfig, RNNConfig
+from hf_seqmodels.models.configuration_seq2seq import AttentionSeq2SeqConfig, Seq2SeqConfig
+from hf_seqmodels.models.configuration_transformer import VanillaTransformerConfig
 from hf_seqmodels.models.configuration_vit import SeqViTConfig
 from hf_seqmodels.models.image_processing_vit import SeqViTImageProcessor
 from hf_seqmodels.models.modeling_bert import SeqBertModel
@@ -33,6 +35,14 @@ from hf_seqmodels.models.modeling_rnn_finetuning import (
     RNNForTokenClassification,
 )
 from hf_seqmodels.models.modeling_rnn_lm import GRUForCausalLM, LSTMForCausalLM, RNNForCausalLM
+from hf_seqmodels.models.modeling_seq2seq import (
+    AttentionSeq2SeqForConditionalGeneration,
+    AttentionSeq2SeqModel,
+    Seq2SeqForConditionalGeneration,
+    Seq2SeqModel,
+)
+from hf_seqmodels.models.modeling_transformer import VanillaTransformerModel
+from hf_seqmodels.models.modeling_transformer_generation import VanillaTransformerForConditionalGeneration
 from hf_seqmodels.models.modeling_vit import SeqViTModel
 from hf_seqmodels.models.modeling_vit_classification import SeqViTBackbone, SeqViTForImageClassification
 from hf_seqmodels.models.modeling_vit_mae import SeqViTForPreTraining
@@ -80,6 +90,27 @@ ARCHITECTURES = (
             "AutoModelForCausalLM": GRUForCausalLM,
             "AutoModelForSequenceClassification": GRUForSequenceClassification,
             "AutoModelForTokenClassification": GRUForTokenClassification,
+        },
+    ),
+    Architecture(
+        config=Seq2SeqConfig,
+        models={
+            "AutoModel": Seq2SeqModel,
+            "AutoModelForSeq2SeqLM": Seq2SeqForConditionalGeneration,
+        },
+    ),
+    Architecture(
+        config=AttentionSeq2SeqConfig,
+        models={
+            "AutoModel": AttentionSeq2SeqModel,
+            "AutoModelForSeq2SeqLM": AttentionSeq2SeqForConditionalGeneration,
+        },
+    ),
+    Architecture(
+        config=VanillaTransformerConfig,
+        models={
+            "AutoModel": VanillaTransformerModel,
+            "AutoModelForSeq2SeqLM": VanillaTransformerForConditionalGeneration,
         },
     ),
     Architecture(

@@ -62,6 +62,10 @@ class Images:
                 batch.setdefault(name, []).append(values)
         return {name: torch.stack(values) for name, values in batch.items()} | {"interpolate_pos_encoding": True}
 
+    def without_targets(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The inputs alone."""
+        return {name: batch[name] for name in self.inputs if name in batch}
+
     def real_parts(self, kind: str, values: Any, batch: dict[str, Any]) -> list[torch.Tensor]:
         """What an output says of each image, without its padding.
 

@@ -5,7 +5,9 @@ import torch
 from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, PreTrainedModel, Trainer, TrainingArguments
 
 from hf_seqmodels.training.trainer import PretrainingTrainer
-from tests.contracts.cases import NUM_LABELS, TRAINABLE, Case, Row, case_named, name_of
+from tests.contracts.cases import TRAINABLE, Case, case_named, name_of
+from tests.contracts.text import NUM_LABELS
+from tests.contracts.toys import Row
 
 LENGTHS = (12, 3, 7, 1, 9, 2, 5, 16)  # unequal: every cut has micro-batches with unequal numbers of labels
 CUTS = [(8, 1), (4, 2), (2, 4), (1, 8)]

@@ -47,6 +47,10 @@ class Text:
                 batch.setdefault(name, []).append(values)
         return {name: torch.stack(values) for name, values in batch.items()}
 
+    def without_targets(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The inputs alone."""
+        return {name: batch[name] for name in self.inputs if name in batch}
+
     def real_parts(self, kind: str, values: torch.Tensor, batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
         """What an output says of each row without padding: "token" is `(batch, seq_len, …)`, "row" `(batch, …)`."""
         if kind == "row" or "attention_mask" not in batch:
