@@ -12,7 +12,7 @@ from transformers.utils.generic import ModelOutput, can_return_tuple
 
 from .attention_scores import Memory
 from .configuration_seq2seq import AttentionSeq2SeqConfig, RecurrentSeq2SeqConfig, Seq2SeqConfig
-from .input_checks import check_given, check_ids
+from .input_checks import check_given, check_ids, check_shape
 from .losses import IGNORE_INDEX, Count, at_least_float32, check_labels, divide, token_cross_entropy
 from .recurrent_cache import RecurrentCache
 from .recurrent_dropout import embed_with_dropout
@@ -99,7 +99,8 @@ class RecurrentSeq2SeqModel(RecurrentSeq2SeqPreTrainedModel):
         self.bridge = Bridge(config)
         self.decoder = build_decoder(config)
         if config.share_embeddings:
-            self._tied_weights_keys = {"encoder.embed_tokens.weight": "decoder.embed_tokens.weight"}
+            # The source of a tie is the first in the model, under whose name checkpoints hold the weight.
+            self._tied_weights_keys = {"decoder.embed_tokens.weight": "encoder.embed_tokens.weight"}
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -155,7 +156,7 @@ class RecurrentSeq2SeqModel(RecurrentSeq2SeqPreTrainedModel):
         if len(inputs) != len(memory.states):
             raise ValueError(f"The decoder's input has batch size {len(inputs)}, the source {len(memory.states)}.")
         state = self.begin(encoded, memory, past_key_values)
-        mask = None if decoder_attention_mask is None else decoder_attention_mask[:, -inputs.shape[1] :]
+        mask = self._own_mask(decoder_attention_mask, inputs.shape[:2], past_key_values)
         outputs = self.decoder(inputs, state, memory, mask, wants_states, bool(kwargs.get("stepwise", False)))
         wants_weights = kwargs.get("output_attentions", self.config.output_attentions)
         cache = None
@@ -188,7 +189,32 @@ class RecurrentSeq2SeqModel(RecurrentSeq2SeqPreTrainedModel):
                 f"encoder_outputs is a {type(encoder_outputs).__name__}; the output of this model's own encoder is "
                 "needed, which has its last state, too."
             )
+        states, final = encoder_outputs.last_hidden_state, encoder_outputs.final_hidden
+        assert states is not None and final is not None
+        wanted = (len(states), self.config.num_hidden_layers, self.config.hidden_size)
+        has_cell = encoder_outputs.final_cell is not None
+        if tuple(final.shape) != wanted or has_cell != (self.config.cell_type == "lstm"):
+            raise ValueError(
+                f"encoder_outputs.final_hidden of shape {tuple(final.shape)}, {'with' if has_cell else 'without'} "
+                f"final_cell, is another model's; {wanted} of cell_type={self.config.cell_type!r} is expected."
+            )
+        check_shape("attention_mask", attention_mask, (states.shape[0], states.shape[1]))
         return encoder_outputs
+
+    def _own_mask(
+        self, mask: torch.Tensor | None, shape: torch.Size, cache: RecurrentCache | None
+    ) -> torch.Tensor | None:
+        """The decoder's mask of the new tokens alone; it may be given with the past before them."""
+        if mask is None:
+            return None
+        batch, length = shape
+        past = 0 if cache is None else cache.get_seq_length()
+        if tuple(mask.shape) not in ((batch, length), (batch, past + length)):
+            raise ValueError(
+                f"decoder_attention_mask of shape {tuple(mask.shape)} does not fit the decoder's input "
+                f"{(batch, length)} after {past} tokens."
+            )
+        return mask[:, -length:]
 
     def embed_target(self, ids: torch.Tensor | None, embeds: torch.Tensor | None) -> torch.Tensor:
         """`(batch, target_len)` -> `(batch, target_len, embedding)`."""
@@ -215,7 +241,7 @@ class RecurrentSeq2SeqModel(RecurrentSeq2SeqPreTrainedModel):
                 f"past_key_values is a {type(cache).__name__}; {type(self).__name__} needs the RecurrentCache that an "
                 "earlier forward returned."
             )
-        return state if cache.batch_size == 0 else state.resumed(cache)
+        return state.resumed(cache)
 
 
 def _cross_attentions(outputs: DecoderOutput) -> tuple[torch.Tensor, ...]:
@@ -243,6 +269,11 @@ class RecurrentSeq2SeqForConditionalGeneration(RecurrentSeq2SeqPreTrainedModel, 
         width = config.hidden_size if self.dense is None else config.input_size
         self.lm_head = nn.Linear(width, config.vocab_size)
         self._tied_weights_keys = {"lm_head.weight": "model.decoder.embed_tokens.weight"}
+        if config.share_embeddings:
+            self._tied_weights_keys = {
+                "lm_head.weight": "model.encoder.embed_tokens.weight",
+                "model.decoder.embed_tokens.weight": "model.encoder.embed_tokens.weight",
+            }
         self.post_init()
 
     def get_encoder(self, *args: Any, **kwargs: Any) -> nn.Module:
@@ -280,6 +311,7 @@ class RecurrentSeq2SeqForConditionalGeneration(RecurrentSeq2SeqPreTrainedModel, 
             ValueError: naming the argument, its value and what is allowed.
         """
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
+            check_labels(labels, self.config.vocab_size, labels.shape)
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)  # type: ignore[assignment]
         sampled = self.training and labels is not None and self.teacher_forcing_ratio < 1.0
         if sampled and decoder_input_ids is not None:

@@ -185,8 +185,10 @@ class RunStorage:
         return state
 
     def _load_weights(self, weights: dict[str, torch.Tensor], path: Path) -> None:
-        # A tied weight is saved under one name only, and is filled through that one.
+        # A tied weight is saved under one of its names only, and is filled through that one.
         missing, unexpected = self.model.load_state_dict(weights, strict=False)
-        tied = set(self.model.state_dict()) - {name for name, _ in self.model.named_parameters()}
-        if unexpected or set(missing) - tied:
-            raise CheckpointError(f"{path}: missing {sorted(set(missing) - tied)}, unexpected {unexpected}.")
+        tensors = self.model.state_dict(keep_vars=True)
+        filled = {id(tensor) for name, tensor in tensors.items() if name in weights}
+        absent = sorted(name for name in missing if id(tensors[name]) not in filled)
+        if unexpected or absent:
+            raise CheckpointError(f"{path}: missing {absent}, unexpected {unexpected}.")
