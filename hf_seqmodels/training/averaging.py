@@ -40,13 +40,13 @@ def save_average(folders: Sequence[Path], target: Path) -> None:
     """
     with safe_open(folders[-1] / WEIGHTS, "pt") as file:
         metadata = file.metadata()
-    aside = target / f".writing-{WEIGHTS}"
+    aside = target / f"{WEIGHTS}.partial"
     save_file(average_checkpoints(folders), aside, metadata)
     aside.replace(target / WEIGHTS)
 
 
 def copy_weights(source: Path, target: Path) -> None:
     """Puts the weights of the model folder `source` in place of those of `target`, all at once."""
-    aside = target / f".writing-{WEIGHTS}"
+    aside = target / f"{WEIGHTS}.partial"
     shutil.copyfile(source / WEIGHTS, aside)
     aside.replace(target / WEIGHTS)
