@@ -32,8 +32,8 @@ def config_from_transformers(config: MarianConfig, **overrides: Any) -> VanillaT
     """
     if config.decoder_vocab_size not in (None, config.vocab_size):
         raise ValueError(
-            f"decoder_vocab_size={config.decoder_vocab_size} is not vocab_size={config.vocab_size}: VanillaTransformer "
-            "has one vocabulary for source and target."
+            f"decoder_vocab_size={config.decoder_vocab_size} is not vocab_size={config.vocab_size}: "
+            "VanillaTransformer has one vocabulary for source and target."
         )
     for name in ("encoder_layerdrop", "decoder_layerdrop"):
         if getattr(config, name):
