@@ -1,14 +1,12 @@
 """Seq2Seq and AttentionSeq2Seq: recurrent encoder–decoders for translation."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import GenerationMixin, PreTrainedModel
 from transformers import initialization as init
-from transformers.modeling_outputs import Seq2SeqLMOutput
-from transformers.utils.generic import ModelOutput, can_return_tuple
+from transformers.utils.generic import can_return_tuple
 
 from .attention_scores import Memory
 from .configuration_seq2seq import AttentionSeq2SeqConfig, RecurrentSeq2SeqConfig, Seq2SeqConfig
@@ -19,41 +17,8 @@ from .recurrent_dropout import embed_with_dropout
 from .recurrent_initialization import initialize_recurrence
 from .seq2seq_decoder import DecoderOutput, DecoderState, build_decoder
 from .seq2seq_encoder import Bridge, RecurrentEncoder, RecurrentEncoderOutput
+from .seq2seq_outputs import RecurrentSeq2SeqModelOutput, Seq2SeqOutput
 from .target_shift import shift_right
-
-
-@dataclass
-class Seq2SeqOutput(Seq2SeqLMOutput):
-    """transformers' output of encoder–decoders, and the part of the loss that coverage adds.
-
-    Args:
-        coverage_loss: in the loss already.
-    """
-
-    coverage_loss: torch.Tensor | None = None
-
-
-@dataclass
-class RecurrentSeq2SeqModelOutput(ModelOutput):
-    """What the bare encoder–decoders return.
-
-    Args:
-        last_hidden_state: `(batch, target_len, hidden)`, what an output layer sees.
-        past_key_values: the decoder's state, unless `use_cache` is off.
-        decoder_hidden_states: on request, the decoder stack's input and each layer's output.
-        cross_attentions: on request, `(batch, 1, target_len, source_len)`, of attention models.
-        encoder_last_hidden_state: `(batch, source_len, hidden)`.
-        encoder_hidden_states: on request, the encoder's.
-        repeated_attention: `(batch, target_len)`, with coverage.
-    """
-
-    last_hidden_state: torch.Tensor | None = None
-    past_key_values: RecurrentCache | None = None
-    decoder_hidden_states: tuple[torch.Tensor, ...] | None = None
-    cross_attentions: tuple[torch.Tensor, ...] | None = None
-    encoder_last_hidden_state: torch.Tensor | None = None
-    encoder_hidden_states: tuple[torch.Tensor, ...] | None = None
-    repeated_attention: torch.Tensor | None = None
 
 
 class RecurrentSeq2SeqPreTrainedModel(PreTrainedModel):

@@ -28,6 +28,7 @@ from .transformer_layers import (
     TransformerCrossAttention,
     TransformerDecoderLayer,
     TransformerEncoderLayer,
+    check_cache,
 )
 
 
@@ -219,12 +220,14 @@ class VanillaTransformerDecoder(_Stack):
         sources, source_len = encoder_hidden_states.shape[:2]
         if batch % sources:
             raise ValueError(f"The decoder's input has batch size {batch}, which is no multiple of {sources} sources.")
-        check_shape("attention_mask", encoder_attention_mask, (sources, source_len))
-        if past_key_values is not None and not isinstance(past_key_values, EncoderDecoderCache):
+        if encoder_hidden_states.shape[2:] != (self.config.d_model,):
             raise ValueError(
-                f"past_key_values is a {type(past_key_values).__name__}; an EncoderDecoderCache is needed, such as an "
-                "earlier forward returned."
+                f"encoder_hidden_states of shape {tuple(encoder_hidden_states.shape)} are another model's; "
+                f"d_model={self.config.d_model} is expected."
             )
+        check_shape("attention_mask", encoder_attention_mask, (sources, source_len))
+        if past_key_values is not None:
+            check_cache(past_key_values, len(self.layers), batch, sources, source_len)
         if past_key_values is None and use_cache:
             past_key_values = TransformerCache(DynamicCache(), DynamicCache())
         past = past_key_values.get_seq_length() if past_key_values is not None else 0
@@ -342,6 +345,10 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
             encoder_outputs = self.encoder(input_ids, attention_mask, inputs_embeds, **kwargs)
         elif isinstance(encoder_outputs, tuple):
             encoder_outputs = BaseModelOutput(*encoder_outputs)
+        elif not isinstance(encoder_outputs, BaseModelOutput):
+            raise ValueError(
+                f"encoder_outputs is a {type(encoder_outputs).__name__}; a BaseModelOutput is needed."
+            )
         if decoder_input_ids is None and decoder_inputs_embeds is None:
             raise ValueError(
                 "decoder_input_ids are missing: give the target shifted right, or labels to the model with a head."

@@ -96,6 +96,7 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerPreTrainedMod
         if labels is not None:
             use_cache = False
             if decoder_input_ids is None and decoder_inputs_embeds is None:
+                check_labels(labels, self.config.vocab_size, labels.shape)
                 decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)  # type: ignore[assignment]
                 if self.training and decoder_attention_mask is None:
                     decoder_attention_mask = up_to_last_label(labels)

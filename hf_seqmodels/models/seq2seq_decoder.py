@@ -40,15 +40,18 @@ class DecoderState:
         return RecurrentCache(len(self.states) + len(self._extras))
 
     def resumed(self, cache: RecurrentCache) -> "DecoderState":
-        """The state in a cache that a state like this one was stored in.
+        """The state in a cache that a state like this one was stored in; this one, if nothing has been.
 
         Raises:
             ValueError: the cache is another model's.
         """
+        own = [*self.states, *((extra.unsqueeze(1), None) for extra in self._extras)]
         held = [(layer.hidden, layer.cell) for layer in cache.layers]
-        own: list[State] = [*self.states, *((extra.unsqueeze(1), None) for extra in self._extras)]
-        shapes = [None if hidden is None else tuple(hidden.shape) for hidden, _ in held]
-        wanted = [tuple(hidden.shape) for hidden, _ in own]
+        if len(held) != len(own):
+            raise ValueError(f"past_key_values has {len(held)} layers; this decoder's state has {len(own)}.")
+        if cache.batch_size == 0:
+            return self
+        shapes, wanted = ([_shapes(hidden, cell) for hidden, cell in states] for states in (held, own))
         if shapes != wanted:
             raise ValueError(f"past_key_values holds states of shapes {shapes}; {wanted} are expected.")
         states: list[State] = [(hidden, cell) for hidden, cell in held[: len(self.states)] if hidden is not None]
@@ -56,6 +59,10 @@ class DecoderState:
         attentional = extras.pop(0) if self.attentional is not None else None
         coverage = extras.pop(0) if self.coverage is not None else None
         return DecoderState(states, attentional, coverage)
+
+
+def _shapes(*states: torch.Tensor | None) -> list[tuple[int, ...]]:
+    return [tuple(state.shape) for state in states if state is not None]
 
 
 @dataclass(frozen=True)

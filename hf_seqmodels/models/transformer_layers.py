@@ -26,6 +26,32 @@ class TransformerCache(EncoderDecoderCache):
         self.self_attention_cache.reorder_cache(beam_idx)  # type: ignore[arg-type]
 
 
+def check_cache(cache: Any, num_layers: int, batch: int, sources: int, source_len: int) -> None:
+    """Refuses what is no cache of an encoder–decoder, or one of other targets or sources.
+
+    Raises:
+        ValueError: naming what is wrong.
+    """
+    if not isinstance(cache, EncoderDecoderCache):
+        raise ValueError(
+            f"past_key_values is a {type(cache).__name__}; an EncoderDecoderCache is needed, such as an earlier "
+            "forward returned."
+        )
+    for part, name, wanted in (
+        (cache.self_attention_cache, "of target tokens has batch size", (batch,)),
+        (cache.cross_attention_cache, "of sources has batch size and length", (sources, source_len)),
+    ):
+        if part.get_seq_length() == 0:
+            continue
+        layers: list[Any] = part.layers
+        if len(layers) != num_layers:
+            raise ValueError(f"past_key_values has {len(layers)} layers, the model decoder_layers={num_layers}.")
+        keys = layers[0].keys
+        held = (keys.shape[0], keys.shape[2])[: len(wanted)]
+        if held != wanted:
+            raise ValueError(f"past_key_values {name} {held}; {wanted} is expected.")
+
+
 class TransformerAttention(nn.Module):
     """Multi-head attention (section 3.2.2) through transformers' attention interface."""
 
@@ -211,4 +237,5 @@ __all__ = [
     "TransformerCrossAttention",
     "TransformerDecoderLayer",
     "TransformerEncoderLayer",
+    "check_cache",
 ]
