@@ -85,6 +85,7 @@ def main(
         early_stopping=None
         if metric is None
         else EarlyStopping(metric, translation.early_stopping_patience, greater_is_better=metric != "loss"),
+        finish=lambda engine: finish(engine, sets, tokenizer, data, translation, args),
     )
     if state.is_main_process:
         parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -92,10 +93,7 @@ def main(
         pairs = ", ".join(f"{len(pairs)} {name}" for name, pairs in splits.items())
         print(f"{type(model).__name__}, {parameters / 1e6:.2f}M parameters, {args.max_steps} steps, pairs: {pairs}")
         print(where, flush=True)
-    result = engine.train()
-    if result.stopped_by is None:
-        finish(engine, sets, tokenizer, data, translation, args)
-    return result
+    return engine.train()
 
 
 def check_final_model(translation: TranslationArguments, args: EngineArguments) -> None:
@@ -312,7 +310,7 @@ def finish(
     data: ParallelArguments,
     translation: TranslationArguments,
     args: EngineArguments,
-) -> dict[str, Any]:
+) -> None:
     """Chooses the final model, evaluates it as it lies on the disk, and writes `results.json`.
 
     It is the mean of the last checkpoints if there is to be one, else the best, else the last.
@@ -352,4 +350,3 @@ def finish(
             model.push_to_hub(repository)
             tokenizer.push_to_hub(repository)
     accelerator.wait_for_everyone()
-    return results

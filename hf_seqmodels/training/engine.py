@@ -77,6 +77,7 @@ class Engine:
         before_step: called with the number of each optimiser step (1, 2, …) before it, to set what changes as training
             goes.
         early_stopping: which evaluation's model is kept in `best/`, and when training ends early.
+        finish: engine -> nothing; called at the end, the model saved, while the processes still talk to each other.
 
     Raises:
         ValueError: the phases do not add up, or the precision does not go with the set-up.
@@ -98,13 +99,14 @@ class Engine:
         flops_per_unit: float | None = None,
         before_step: Callable[[int], None] | None = None,
         early_stopping: EarlyStopping | None = None,
+        finish: Callable[["Engine"], None] | None = None,
     ):
         check_phases(phases, args.max_steps)
         for phase in phases:
             self._carried_in(phase, args).check_model(model)
         self.args, self.phases = args, phases
         self.count_items, self.evaluate = count_items, evaluate
-        self.before_step, self.early_stopping = before_step, early_stopping
+        self.before_step, self.early_stopping, self.finish = before_step, early_stopping, finish
         self.unit, self.count_units, self.flops_per_unit = unit, count_units, flops_per_unit
         on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available()
         self.precision = choose_precision(args.mixed_precision, torch.device("cpu" if on_cpu else "cuda"))
@@ -374,6 +376,8 @@ class Engine:
                 self._evaluate()
         self.storage.save_checkpoint(self.state, self.carried)
         self.storage.save_final()
+        if self.finish is not None:
+            self.finish(self)
         self.reporter.say(f"Model, checkpoints and training_state.json are in {Path(self.args.output_dir).resolve()}.")
 
 
