@@ -30,6 +30,12 @@ class TranslateArguments:
     output_file: str | None = _option(None, "Where the translations go; by default stdout.")
     num_beams: int = _option(5, "Beams; 1 is greedy.")
     length_penalty: float = _option(1.0, "Exponent of the length by which a beam's score is divided.")
+    gnmt_length_penalty: float | None = _option(
+        None, "Take the best beam by GNMT's score with this alpha (Wu et al. 2016, section 7), such as 0.6."
+    )
+    coverage_penalty: float = _option(
+        0.0, "Beta of GNMT's score: the price of source tokens left unseen, such as 0.2."
+    )
     batch_size: int = _option(32, "Sentences at a time.")
     max_length: int | None = _option(
         None, "Tokens of a translation at most; by default 1.5 times its source's and 10 more."
@@ -42,6 +48,10 @@ class TranslateArguments:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value} must be at least 1.")
+        if self.coverage_penalty < 0 or (self.coverage_penalty and self.gnmt_length_penalty is None):
+            raise ValueError(
+                f"coverage_penalty={self.coverage_penalty} must be at least 0, and goes with gnmt_length_penalty."
+            )
         if self.max_source_length < 2:
             raise ValueError(f"max_source_length={self.max_source_length} must be at least 2: a token and its end.")
 
@@ -128,7 +138,14 @@ def _translate(
     args: TranslateArguments,
     output: TextIO,
 ) -> None:
-    decoding = Decoding(args.num_beams, args.batch_size, args.max_length, args.length_penalty)
+    decoding = Decoding(
+        args.num_beams,
+        args.batch_size,
+        args.max_length,
+        args.length_penalty,
+        args.gnmt_length_penalty,
+        args.coverage_penalty,
+    )
     done = 0
     while window := list(islice(lines, _WINDOW)):
         sentences = [line.lower() for line in window] if args.lowercase else window

@@ -13,6 +13,7 @@ from hf_seqmodels import metrics
 from hf_seqmodels.data.sampling import evaluation_batches
 from hf_seqmodels.data.translation import TranslationCollator, TranslationDataset
 from hf_seqmodels.models.losses import IGNORE_INDEX
+from hf_seqmodels.tasks.reranking import generate_reranked
 
 # A translation is at most so many times as long as its source, and so many tokens longer.
 LENGTH_RATIO, LENGTH_MARGIN = 1.5, 10
@@ -27,12 +28,16 @@ class Decoding:
         batch_size: sentences at a time.
         max_length: tokens of a translation at most; by default 1.5 times its source's and 10 more.
         length_penalty: exponent of the length by which a beam's score is divided.
+        gnmt_length_penalty: takes the best beam by GNMT's score with this alpha; `None` leaves the search's own.
+        coverage_penalty: beta of that score.
     """
 
     num_beams: int = 1
     batch_size: int = 32
     max_length: int | None = None
     length_penalty: float = 1.0
+    gnmt_length_penalty: float | None = None
+    coverage_penalty: float = 0.0
 
     def options(self, source_length: int) -> dict[str, Any]:
         """For `generate()`, of sources of at most so many tokens."""
@@ -58,13 +63,18 @@ def translate_ids(
         decoding: the search.
     """
     order = sorted(range(len(sources)), key=lambda index: -len(sources[index]))
-    pad = TranslationCollator(tokenizer.pad_token_id)  # type: ignore[arg-type]
+    pad = TranslationCollator(tokenizer.pad_token_id)
     texts = [""] * len(sources)
     for first in range(0, len(order), decoding.batch_size):
         rows = order[first : first + decoding.batch_size]
         batch = pad([{"input_ids": list(sources[row]), "labels": [IGNORE_INDEX]} for row in rows])
         input_ids, mask = (batch[name].to(model.device) for name in ("input_ids", "attention_mask"))
-        generated = model.generate(input_ids=input_ids, attention_mask=mask, **decoding.options(input_ids.shape[1]))
+        options = decoding.options(input_ids.shape[1])
+        if decoding.gnmt_length_penalty is None:
+            generated = model.generate(input_ids=input_ids, attention_mask=mask, **options)
+        else:
+            alpha, beta = decoding.gnmt_length_penalty, decoding.coverage_penalty
+            generated = generate_reranked(model, input_ids, mask, alpha=alpha, beta=beta, **options)
         for row, text in zip(rows, tokenizer.batch_decode(generated, skip_special_tokens=True)):
             texts[row] = text.strip()
     return texts
