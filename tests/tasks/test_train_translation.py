@@ -292,8 +292,12 @@ def test_runs_that_are_refused_before_training(
     assert not list_checkpoints(tmp_path / "out")
 
 
-@pytest.mark.parametrize("recipe", sorted(Path("scripts/recipes").glob("multi30k_*.yaml")), ids=lambda path: path.stem)
-def test_recipes_are_understood(recipe: Path) -> None:
+@pytest.mark.parametrize("name", ["multi30k_*.yaml", "dates_*.yaml"])
+def test_recipes_are_understood(name: str) -> None:
     classes = (ParallelArguments, TranslationModelArguments, TranslationArguments, EngineArguments)
-    _, model_args, translation, args = parse(classes, ["--recipe", str(recipe), "--output_dir", "out"])
-    assert translation.test and args.max_steps > 100 and model_args.config_overrides
+    recipes = sorted(Path("scripts/recipes").glob(name))
+    assert len(recipes) >= 2
+    for recipe in recipes:
+        data, model_args, translation, args = parse(classes, ["--recipe", str(recipe), "--output_dir", "out"])
+        assert translation.test and args.max_steps > 100 and model_args.config_overrides
+        assert data.lowercase == name.startswith("multi30k")
