@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import GenerationMixin
+from transformers import DynamicCache, GenerationMixin
 from transformers.generation import BaseStreamer
 
 from hf_seqmodels.models.recurrent_cache import RecurrentCache
+from hf_seqmodels.models.transformer_layers import TransformerCache
 from tests.contracts.cases import CASES, EXACT, TRANSLATING, Case, case_named, name_of, over_variants
 
 GENERATING = [case for case in CASES if issubclass(case.model_class, GenerationMixin)]
@@ -276,6 +277,113 @@ def test_prompts_in_chunks(case: Case) -> None:
     model, inputs = case.model(), prompts(case)
     state = RecurrentCache(model.config.num_hidden_layers)
     assert_same(generate(model, inputs, past_key_values=state, prefill_chunk_size=3), generate(model, inputs))
+
+
+TRANSLATORS = [case for case in GENERATING if case in TRANSLATING]
+STATES = [case for case in TRANSLATORS if not case.toy.attends]
+
+
+@over_variants(TRANSLATORS)
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_targets_in_chunks(case: Case, options: dict, side: str) -> None:
+    """Every token may come in a call of its own, or in one with others, behind the cache of those before."""
+    model, inputs = case.model(**options), case.batch((9, 4, 1, 6), targets=False, side=side)
+    target, target_mask = inputs.pop("decoder_input_ids"), inputs.pop("decoder_attention_mask")
+    with torch.no_grad():
+        expected = model(**inputs, decoder_input_ids=target)
+        source = model.get_encoder()(**inputs)
+        for size in (1, 2, 3):
+            cache, logits = None, []
+            for start in range(0, target.shape[1], size):
+                stop = start + size
+                outputs = model(
+                    attention_mask=inputs["attention_mask"],
+                    encoder_outputs=source,
+                    decoder_input_ids=target[:, start:stop],
+                    decoder_attention_mask=target_mask[:, :stop] if size == 3 else None,
+                    past_key_values=cache,
+                )
+                assert cache is None or outputs.past_key_values is cache
+                cache = outputs.past_key_values
+                logits.append(outputs.logits)
+            real = target_mask.bool()
+            torch.testing.assert_close(torch.cat(logits, 1)[real], expected.logits[real], **EXACT)
+
+
+@over_variants(TRANSLATORS)
+def test_translation_goes_on_from_a_returned_cache(case: Case, options: dict) -> None:
+    """Right away; and behind two more tokens, as when a user writes a part of the target.
+
+    By its mask `generate()` knows that a target is given whole; without one it takes every token for a new one.
+    """
+    model, inputs = case.model(**options), prompts(case)
+
+    def after(tokens: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {**inputs, "decoder_input_ids": tokens, "decoder_attention_mask": torch.ones_like(tokens)}
+
+    whole = generate(model, inputs)
+    part = generate(model, inputs, max_new_tokens=2)
+    going_on = {"past_key_values": part.past_key_values, "max_new_tokens": NEW - 2}
+    assert torch.equal(generate(model, after(part.sequences), **going_on).sequences, whole.sequences)
+    longer = torch.cat([part.sequences, torch.randint(2, 60, (len(LENGTHS), 2))], 1)
+    for mode in ("greedy", "sampling"):
+        state = generate(model, inputs, max_new_tokens=2).past_key_values
+        got = generate(model, after(longer), **MODES[mode], past_key_values=state)
+        assert_same(got, generate(model, after(longer), **MODES[mode], use_cache=False))
+
+
+@pytest.mark.parametrize("case", STATES, ids=name_of)
+def test_beams_of_translations_need_their_own_states(case: Case) -> None:
+    """The control, as above."""
+    model, inputs = case.model(), prompts(case)
+    expected = generate(model, inputs, num_beams=3, use_cache=False)
+    assert_same(generate(model, inputs, num_beams=3, past_key_values=RecurrentCache(2)), expected)
+    with pytest.raises(AssertionError):
+        assert_same(generate(model, inputs, num_beams=3, past_key_values=Unmoved(2)), expected)
+
+
+class UnmovedKeys(TransformerCache):
+    """Keeps the keys and values of every beam where they are."""
+
+    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
+        """Does nothing."""
+
+
+def test_beams_of_a_transformer_need_their_own_keys() -> None:
+    case = case_named("VanillaTransformerForConditionalGeneration")
+    model, inputs = case.model(), prompts(case)
+    expected = generate(model, inputs, num_beams=3, use_cache=False)
+    right, wrong = (
+        generate(model, inputs, num_beams=3, past_key_values=kind(DynamicCache(), DynamicCache()))
+        for kind in (TransformerCache, UnmovedKeys)
+    )
+    assert_same(right, expected)
+    with pytest.raises(AssertionError):
+        assert_same(wrong, expected)
+
+
+@pytest.mark.parametrize("mode", ["beams", "two beams each", "three samples each", "sampled beams"])
+def test_beams_share_their_source(mode: str) -> None:
+    """Its keys and values are kept once, however many rows look at them."""
+    case = case_named("VanillaTransformerForConditionalGeneration")
+    cache = generate(case.model(), prompts(case), **MODES[mode]).past_key_values
+    for own, source in zip(cache.self_attention_cache.layers, cache.cross_attention_cache.layers, strict=True):
+        assert (len(own.keys), len(source.keys)) == (3 * len(LENGTHS), len(LENGTHS))
+        assert source.keys.shape[2] == max(LENGTHS)
+
+
+@over_variants(TRANSLATORS)
+def test_generation_from_a_source_already_read(case: Case, options: dict) -> None:
+    """By the encoder, or as embeddings."""
+    model, inputs = case.model(**options), prompts(case)
+    table = (model.base_model.encoder.embed_tokens)(inputs["input_ids"]).detach()
+    for mode in ("greedy", "beams"):
+        expected = generate(model, inputs, **MODES[mode])
+        with torch.no_grad():
+            read = model.get_encoder()(**inputs)
+        for given in ({"encoder_outputs": read}, {"inputs_embeds": table}):
+            got = generate(model, {"attention_mask": inputs["attention_mask"], **given}, **MODES[mode])
+            assert_same(got, expected)
 
 
 def test_some_case_generates() -> None:

@@ -11,6 +11,7 @@ from tests.contracts.cases import (
     IMAGES,
     TEXT,
     TRAINABLE,
+    TRANSLATING,
     Case,
     assert_equal_gradients,
     case_named,
@@ -29,6 +30,7 @@ SWITCHES = [
     )
 ]
 TRAINABLE_TEXT = [case for case in TRAINABLE if case in TEXT and case in ATTENDING]
+RECURRENT_TRANSLATORS = [case for case in TRAINABLE if case in TRANSLATING and case not in ATTENDING]
 PRETRAINING = [case_named("SeqBertForPreTraining"), case_named("SeqBertForMaskedLM")]
 
 
@@ -65,6 +67,35 @@ def test_loss_and_gradients_under_sdpa(case: Case, options: dict) -> None:
     (expected, expected_grads), (outputs, grads) = (gradients(model, batch) for model in (eager, sdpa))
     torch.testing.assert_close(outputs.loss, expected.loss, **EXACT)
     assert_equal_gradients(grads, expected_grads)
+
+
+@over_variants([case_named("VanillaTransformerForConditionalGeneration")], kernels=("eager", "sdpa"))
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+@pytest.mark.parametrize("unpad", [False, True], ids=["padded", "unpadded"])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_translation_equals_the_plain_computation(
+    case: Case, options: dict, sparse: bool, unpad: bool, side: str
+) -> None:
+    batch, switches = case.batch(LENGTHS, side=side), {"sparse_prediction": sparse, "unpad_inputs": unpad}
+    plain = {**options, "attn_implementation": "eager", "sparse_prediction": False, "unpad_inputs": False}
+    expected, expected_grads = gradients(case.model(**plain).train(), batch)
+    outputs, grads = gradients(case.model(**{**options, **switches}).train(), batch)
+    torch.testing.assert_close(outputs.loss, expected.loss, **EXACT)
+    assert_equal_gradients(grads, expected_grads)
+    wanted = batch["labels"] != -100
+    logits = outputs.logits if sparse else outputs.logits[wanted]
+    torch.testing.assert_close(logits, expected.logits[wanted], **EXACT)
+
+
+@over_variants(RECURRENT_TRANSLATORS)
+def test_sparse_prediction_of_recurrent_translation(case: Case, options: dict) -> None:
+    batch = case.batch(LENGTHS)
+    (dense, dense_grads), (sparse, grads) = (
+        gradients(case.model(**options, sparse_prediction=switch).train(), batch) for switch in (False, True)
+    )
+    torch.testing.assert_close(sparse.loss, dense.loss, **EXACT)
+    torch.testing.assert_close(sparse.logits, dense.logits[batch["labels"] != -100], **EXACT)
+    assert_equal_gradients(grads, dense_grads)
 
 
 @over_variants(ATTENDING)

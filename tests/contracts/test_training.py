@@ -100,6 +100,9 @@ COMPILED = [
         "LSTMForCausalLM",
         "GRUForSequenceClassification",
         "RNNForTokenClassification",
+        "Seq2SeqForConditionalGeneration",
+        "AttentionSeq2SeqForConditionalGeneration",
+        "VanillaTransformerForConditionalGeneration",
     )
 ]
 
