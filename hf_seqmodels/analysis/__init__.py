@@ -1,5 +1,7 @@
-"""Looks into trained models: functions that return arrays. `plots` and `plots_long_range` (extra [plot]) draw them."""
+"""Looks into trained models: functions that return arrays. The modules `plots…` (extra [plot]) draw them."""
 
+from .alignment import AttentionMap, attention_map, share_within
+from .bottleneck import BottleneckRun, LengthScore
 from .errors import NotInModelError
 from .gradient_flow import GradientFlow, gradient_flow
 from .long_range import LongRangeRun, LongRangeSummary, summarise
@@ -8,13 +10,17 @@ from .vit_embeddings import PrincipalFilters, patch_filters, position_similarity
 from .vit_reconstruction import Reconstruction, reconstruct
 
 __all__ = [
+    "AttentionMap",
+    "BottleneckRun",
     "GradientFlow",
+    "LengthScore",
     "LongRangeRun",
     "LongRangeSummary",
     "NotInModelError",
     "PrincipalFilters",
     "Reconstruction",
     "attention_distance",
+    "attention_map",
     "attention_maps",
     "attention_rollout",
     "gradient_flow",
@@ -22,5 +28,6 @@ __all__ = [
     "position_similarity",
     "principal_filters",
     "reconstruct",
+    "share_within",
     "summarise",
 ]
