@@ -69,7 +69,8 @@ def markdown_table(runs: Sequence[BottleneckRun]) -> str:
     lines: list[list[Any]] = [["task", "model", "hidden size", "parameters", "all", *ranges]]
     lines.append(["---", "---", *["---:"] * (len(lines[0]) - 2)])
     for run in runs:
-        shares = [(score.exact_match, score.token_accuracy) for score in (run, *run.scores)]
+        shares = [(run.exact_match, run.token_accuracy)]
+        shares += [(score.exact_match, score.token_accuracy) for score in run.scores]
         cells = [f"{100 * exact:.1f} ({100 * token:.1f})" for exact, token in shares]
         lines.append([run.task, run.model, run.hidden_size, f"{run.num_parameters:,}", *cells])
     return "".join("| " + " | ".join(str(cell) for cell in line) + " |\n" for line in lines)
