@@ -1,5 +1,6 @@
 """The benchmarks run and report; what they measure is not asserted (a timed test would be a coin toss)."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -100,3 +101,41 @@ def test_the_state_does_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     rows = json.loads(figures.read_text())[0]["rows"]
     assert [row["name"] for row in rows] == ["4 tokens", "32 tokens", "256 tokens"]
     assert len({row["cache_bytes"] for row in rows}) == 1
+
+
+TRANSLATION_SIZES = [
+    "--vocab",
+    "60",
+    "--width",
+    "64",
+    "--layers",
+    "1",
+    "--batch",
+    "2",
+    "--length",
+    "6",
+    "--beams",
+    "2",
+]
+
+
+@pytest.mark.parametrize("task", ["train", "decode", "attention"])
+def test_translation_benchmark_reports_every_contender(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], task: str
+) -> None:
+    figures = tmp_path / "figures.json"
+    arguments = ["translation", "--task", task, *TRANSLATION_SIZES, "--width", "64", "--rounds", "2", "--no_memory"]
+    assert main([*arguments, "--json", str(figures)]) == 0
+    (result,) = json.loads(figures.read_text())
+    names = [row["name"] for row in result["rows"]]
+    flops = {row["name"]: row["flops"] for row in result["rows"]}
+    if task == "attention":
+        assert names == ["step by step", "one call"]
+    else:
+        exported = ["CTranslate2, float32"] if task == "decode" and importlib.util.find_spec("ctranslate2") else []
+        peers = ["transformers MarianMT, eager", "transformers MarianMT, sdpa"]
+        assert names == [*peers, *exported, "ours"]
+        # Ours leaves padding out, and beams share their source.
+        assert flops["ours"] < flops[peers[0]]
+    unit = "sentences (beam 2)/s" if task == "decode" else "target tokens/s"
+    assert unit in capsys.readouterr().out

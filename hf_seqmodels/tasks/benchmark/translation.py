@@ -1,14 +1,20 @@
-"""Translation: training and beam search against transformers' MarianMT; the attention model against its own loop."""
+"""Translation: training and beam search against transformers' MarianMT; the attention model against its own loop.
+
+Where CTranslate2 is installed, the search of its export takes part, too; its FLOPs are none that PyTorch counts.
+"""
 
 import functools
+import importlib.util
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import MarianConfig, MarianMTModel, PreTrainedModel
+from tokenizers import Tokenizer, models
+from transformers import MarianConfig, MarianMTModel, PreTrainedModel, PreTrainedTokenizerFast
 
 from hf_seqmodels.models.configuration_seq2seq import AttentionSeq2SeqConfig
 from hf_seqmodels.models.modeling_seq2seq import AttentionSeq2SeqForConditionalGeneration
@@ -154,6 +160,37 @@ def _decoding_step(case: TranslationCase, build: Callable[[], PreTrainedModel]) 
     return step
 
 
+def _ctranslate2_step(case: TranslationCase) -> Step:
+    """The same search of the same weights by CTranslate2, with as many threads."""
+    import ctranslate2  # an extra, as is what imports it
+
+    from hf_seqmodels.conversion.ctranslate2 import to_ctranslate2
+
+    tokens = ["<pad>", "<s>", "</s>", *(str(index) for index in range(_EOS + 1, case.vocab))]
+    vocabulary = models.WordLevel({token: index for index, token in enumerate(tokens)}, unk_token="</s>")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(vocabulary), pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="</s>"
+    )
+    model: Any = _ours(case)
+    with tempfile.TemporaryDirectory() as folder:
+        converted = to_ctranslate2(model, tokenizer, Path(folder) / "model", quantization=case.dtype)
+        translator = ctranslate2.Translator(
+            str(converted), device=case.device, inter_threads=1, intra_threads=torch.get_num_threads()
+        )
+    batch = case.inputs()
+    sources = [
+        [tokens[index] for index in ids[mask.bool()].tolist()]
+        for ids, mask in zip(batch["input_ids"], batch["attention_mask"])
+    ]
+
+    def step() -> None:
+        translator.translate_batch(
+            sources, beam_size=case.beams, min_decoding_length=case.length, max_decoding_length=case.length
+        )
+
+    return step
+
+
 def contenders(case: TranslationCase) -> list[Contender]:
     """Who takes part, peers first."""
     if case.task == "attention":
@@ -170,6 +207,8 @@ def contenders(case: TranslationCase) -> list[Contender]:
         )
         for attention in ("eager", "sdpa")
     ]
+    if case.task == "decode" and importlib.util.find_spec("ctranslate2") is not None:
+        field.append(Contender(f"CTranslate2, {case.dtype}", functools.partial(_ctranslate2_step, case), peer=False))
     return [*field, Contender("ours", functools.partial(run, case, functools.partial(_ours, case)), peer=False)]
 
 
