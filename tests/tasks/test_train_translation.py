@@ -17,6 +17,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, Seq2SeqTrainer, S
 
 from hf_seqmodels import metrics
 from hf_seqmodels.data.translation import IGNORE_INDEX, TranslationCollator
+from hf_seqmodels.tasks import train_translation
 from hf_seqmodels.tasks.arguments import parse
 from hf_seqmodels.tasks.train_translation import build_model, build_tokenizer, evaluation_set, main, read_pairs
 from hf_seqmodels.tasks.train_translation_arguments import (
@@ -106,14 +107,15 @@ def test_trains_translates_and_saves(
     assert tokenizer.decode(tokenizer("Drei")["input_ids"], skip_special_tokens=True) == "drei"
 
 
-def test_dates_are_learnt_from_nothing(tmp_path: Path) -> None:
+def test_dates_are_learnt_from_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_translation, "NUM_EVALUATION_DATES", 20)
     changes = {
         "data": {"train_file": [], "test_file": [], "num_dates": 50, "date_locales": ["en", "ko"]},
         "translation": {"test": True, "max_eval_sentences": 8},
         "args": {"max_steps": 1},
     }
     main(**arguments(tmp_path / "out", [], "attention_seq2seq", **changes))
-    assert len((tmp_path / "out" / "test_translations.txt").read_text().splitlines()) == 1000
+    assert len((tmp_path / "out" / "test_translations.txt").read_text().splitlines()) == 20
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert len(tokenizer("2020-01-02")["input_ids"]) == 11
 
@@ -301,3 +303,4 @@ def test_recipes_are_understood(name: str) -> None:
         data, model_args, translation, args = parse(classes, ["--recipe", str(recipe), "--output_dir", "out"])
         assert translation.test and args.max_steps > 100 and model_args.config_overrides
         assert data.lowercase == name.startswith("multi30k")
+        assert all(word in recipe.read_text() for word in ("# Expected:", "# Time:", "# Command:"))
