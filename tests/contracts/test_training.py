@@ -9,6 +9,7 @@ from tests.contracts.cases import (
     CASES,
     EXACT,
     TRAINABLE,
+    TRANSLATING,
     Case,
     assert_equal_gradients,
     case_named,
@@ -100,7 +101,6 @@ COMPILED = [
         "LSTMForCausalLM",
         "GRUForSequenceClassification",
         "RNNForTokenClassification",
-        "Seq2SeqForConditionalGeneration",
         "AttentionSeq2SeqForConditionalGeneration",
         "VanillaTransformerForConditionalGeneration",
     )
@@ -138,4 +138,20 @@ def test_trainers_label_smoothing_is_the_models_own(case: Case, tmp_path) -> Non
     model = case.model().train()
     loss = Trainer(model, arguments).compute_loss(model, dict(batch))
     expected = case.model(label_smoothing=0.1).train()(**batch).loss
+    torch.testing.assert_close(loss, expected, rtol=0, atol=1e-6)  # Trainer sums the uniform part in float32
+
+
+@pytest.mark.parametrize("case", [case for case in TRAINABLE if case in TRANSLATING], ids=name_of)
+@pytest.mark.parametrize("num_items", [None, 40])
+def test_trainers_label_smoothing_of_translation(case: Case, num_items: int | None, tmp_path) -> None:
+    """Trainer keeps the labels to itself, so its collator must make the decoder's inputs; without, it is an error."""
+    batch = case.batch()
+    arguments = TrainingArguments(str(tmp_path), label_smoothing_factor=0.1, use_cpu=True, report_to="none")
+    model = case.model().train()
+    trainer = Trainer(model, arguments)
+    with pytest.raises(ValueError, match="decoder_input_ids are missing"):
+        trainer.compute_loss(model, dict(batch), num_items_in_batch=num_items)
+    batch["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(batch["labels"])
+    loss = trainer.compute_loss(model, dict(batch), num_items_in_batch=num_items)
+    expected = case.model(label_smoothing=0.1).train()(**batch, num_items_in_batch=num_items).loss
     torch.testing.assert_close(loss, expected, rtol=0, atol=1e-6)  # Trainer sums the uniform part in float32
