@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -21,6 +20,7 @@ from .configuration_bert import SeqBertConfig
 from .inputs_bert import EncoderInputs
 from .layers import Dropout
 from .packing import RowSelection, Segments
+from .saving import SavesOwnNames
 
 
 class SeqBertEmbeddings(nn.Module):
@@ -192,7 +192,7 @@ class SeqBertPooler(nn.Module):
         return torch.tanh(self.dense(cls_states))
 
 
-class SeqBertPreTrainedModel(PreTrainedModel):
+class SeqBertPreTrainedModel(SavesOwnNames):
     """What all SeqBert classes share: names, switches, initialisation."""
 
     config: SeqBertConfig
@@ -212,12 +212,6 @@ class SeqBertPreTrainedModel(PreTrainedModel):
         bias = getattr(module, "bias", None)
         if module.__class__.__name__ == "SeqBertPredictionHead" and isinstance(bias, nn.Parameter):
             init.zeros_(bias)
-
-    def save_pretrained(  # type: ignore[override]
-        self, save_directory: Any, *, save_original_format: bool = False, **kwargs: Any
-    ) -> None:
-        """As transformers', but under our own parameter names, which `Trainer` needs to resume (see README)."""
-        super().save_pretrained(save_directory, save_original_format=save_original_format, **kwargs)
 
 
 class SeqBertModel(SeqBertPreTrainedModel):

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils.generic import ModelOutput, can_return_tuple
 
@@ -17,6 +16,7 @@ from .recurrent_cache import RecurrentCache
 from .recurrent_dropout import embed_with_dropout
 from .recurrent_initialization import initialize_recurrence
 from .recurrent_layernorm import LayerNormRecurrence
+from .saving import SavesOwnNames
 
 
 @dataclass
@@ -36,7 +36,7 @@ class RecurrentModelOutput(ModelOutput):
     undropped_hidden_state: torch.Tensor | None = None
 
 
-class RecurrentPreTrainedModel(PreTrainedModel):
+class RecurrentPreTrainedModel(SavesOwnNames):
     """What all recurrent models share: names, switches, initialisation."""
 
     config: RecurrentConfig
@@ -69,12 +69,6 @@ class RecurrentPreTrainedModel(PreTrainedModel):
                 init.uniform_(parameter, -0.1, 0.1)
         else:
             super()._init_weights(module)
-
-    def save_pretrained(  # type: ignore[override]
-        self, save_directory: Any, *, save_original_format: bool = False, **kwargs: Any
-    ) -> None:
-        """As transformers', but under our own parameter names, which `Trainer` needs to resume (see README)."""
-        super().save_pretrained(save_directory, save_original_format=save_original_format, **kwargs)
 
 
 class RecurrentModel(RecurrentPreTrainedModel):

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import GenerationMixin
 from transformers import initialization as init
 from transformers.utils.generic import can_return_tuple
 
@@ -15,13 +15,14 @@ from .losses import IGNORE_INDEX, Count, at_least_float32, check_labels, divide,
 from .recurrent_cache import RecurrentCache
 from .recurrent_dropout import embed_with_dropout
 from .recurrent_initialization import initialize_recurrence
+from .saving import SavesOwnNames
 from .seq2seq_decoder import DecoderOutput, DecoderState, build_decoder
 from .seq2seq_encoder import Bridge, RecurrentEncoder, RecurrentEncoderOutput
 from .seq2seq_outputs import RecurrentSeq2SeqModelOutput, Seq2SeqOutput
 from .target_shift import shift_right
 
 
-class RecurrentSeq2SeqPreTrainedModel(PreTrainedModel):
+class RecurrentSeq2SeqPreTrainedModel(SavesOwnNames):
     """What the recurrent encoder–decoders share: names, switches, initialisation."""
 
     config: RecurrentSeq2SeqConfig
@@ -47,12 +48,6 @@ class RecurrentSeq2SeqPreTrainedModel(PreTrainedModel):
                 init.zeros_(module.bias)
         else:
             super()._init_weights(module)
-
-    def save_pretrained(  # type: ignore[override]
-        self, save_directory: Any, *, save_original_format: bool = False, **kwargs: Any
-    ) -> None:
-        """As transformers', but under our own parameter names, which `Trainer` needs to resume (see README)."""
-        super().save_pretrained(save_directory, save_original_format=save_original_format, **kwargs)
 
 
 class RecurrentSeq2SeqModel(RecurrentSeq2SeqPreTrainedModel):

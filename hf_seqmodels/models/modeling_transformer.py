@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.masking_utils import create_causal_mask
@@ -22,6 +21,7 @@ from .configuration_transformer import VanillaTransformerConfig
 from .input_checks import check_given, check_ids, check_rows, check_shape
 from .layers import Dropout
 from .packing import Unpadding
+from .saving import SavesOwnNames
 from .transformer_layers import (
     TransformerAttention,
     TransformerCache,
@@ -51,7 +51,7 @@ def sinusoids(num_positions: int, dim: int) -> torch.Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=-1).float()
 
 
-class VanillaTransformerPreTrainedModel(PreTrainedModel):
+class VanillaTransformerPreTrainedModel(SavesOwnNames):
     """What all VanillaTransformer classes share: names, switches, initialisation."""
 
     config: VanillaTransformerConfig
@@ -82,12 +82,6 @@ class VanillaTransformerPreTrainedModel(PreTrainedModel):
             init.copy_(module.weight, sinusoids(*module.weight.shape))
         else:
             super()._init_weights(module)
-
-    def save_pretrained(  # type: ignore[override]
-        self, save_directory: Any, *, save_original_format: bool = False, **kwargs: Any
-    ) -> None:
-        """As transformers', but under our own parameter names, which `Trainer` needs to resume (see README)."""
-        super().save_pretrained(save_directory, save_original_format=save_original_format, **kwargs)
 
 
 class _Stack(VanillaTransformerPreTrainedModel):
@@ -346,9 +340,7 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
         elif isinstance(encoder_outputs, tuple):
             encoder_outputs = BaseModelOutput(*encoder_outputs)
         elif not isinstance(encoder_outputs, BaseModelOutput):
-            raise ValueError(
-                f"encoder_outputs is a {type(encoder_outputs).__name__}; a BaseModelOutput is needed."
-            )
+            raise ValueError(f"encoder_outputs is a {type(encoder_outputs).__name__}; a BaseModelOutput is needed.")
         if decoder_input_ids is None and decoder_inputs_embeds is None:
             raise ValueError(
                 "decoder_input_ids are missing: give the target shifted right, or labels to the model with a head."

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -20,6 +19,7 @@ from .layers import Dropout, DropPath, FeedForward, LayerScale
 from .patches import patch_grid
 from .pooling import build_pooler
 from .positions import resize_positions
+from .saving import SavesOwnNames
 
 # What a pretrained checkpoint has and a classifier does not need; its absence is no news to anybody.
 PRETRAINING_ONLY = [r"^decoder\.", r"mask_token$"]
@@ -170,7 +170,7 @@ def visibility(
     return torch.zeros_like(hidden, dtype=keys.dtype).masked_fill(hidden, torch.finfo(keys.dtype).min)
 
 
-class SeqViTPreTrainedModel(PreTrainedModel):
+class SeqViTPreTrainedModel(SavesOwnNames):
     """What all SeqViT classes share: names, switches, initialisation, resizing of positions."""
 
     config: SeqViTConfig
@@ -266,12 +266,6 @@ class SeqViTPreTrainedModel(PreTrainedModel):
             with torch.no_grad():
                 resized = resize_positions(table, grid, new_grid)
             embeddings.position_embeddings = nn.Parameter(resized.clone(), requires_grad=table.requires_grad)
-
-    def save_pretrained(  # type: ignore[override]
-        self, save_directory: Any, *, save_original_format: bool = False, **kwargs: Any
-    ) -> None:
-        """As transformers', but under our own parameter names, which `Trainer` needs to resume (see README)."""
-        super().save_pretrained(save_directory, save_original_format=save_original_format, **kwargs)
 
 
 _HUB_ARGUMENTS = (
