@@ -7,11 +7,9 @@ grow (Cho et al. 2014, "On the Properties of Neural Machine Translation", sectio
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
-
-from .random import Key, generator
 
 TaskName = Literal["copy", "reverse"]
 TASKS: tuple[str, ...] = get_args(TaskName)
@@ -52,53 +50,17 @@ class CopyingTask:
         """The symbols and the special tokens."""
         return _NUM_SPECIAL + self.num_symbols
 
-    def length(self, rng: np.random.Generator) -> int:
-        """Symbols of the next example, the first that is drawn for it."""
-        return int(rng.integers(self.shortest, self.longest + 1))
+    @property
+    def purpose(self) -> str:
+        """Names its randomness."""
+        return f"{self.name}ing"
+
+    def num_tokens(self, rng: np.random.Generator) -> int:
+        """Of the next example's source, as many as of its target; its first draw."""
+        return int(rng.integers(self.shortest, self.longest + 1)) + 1
 
     def example(self, rng: np.random.Generator) -> dict[str, list[int]]:
         """`input_ids` and `labels`, both with the end of the sentence behind them."""
-        symbols = rng.integers(_NUM_SPECIAL, self.vocab_size, size=self.length(rng)).tolist()
+        symbols = rng.integers(_NUM_SPECIAL, self.vocab_size, size=self.num_tokens(rng) - 1).tolist()
         target = symbols if self.name == "copy" else symbols[::-1]
         return {"input_ids": [*symbols, EOS], "labels": [*target, EOS]}
-
-
-class CopyingExamples:
-    """Examples of a task, made when asked for, others in every epoch. Implements `ShardedDataset`, in one shard.
-
-    Args:
-        task: what to make.
-        num_examples: of an epoch.
-        seed: names them.
-        split: names them, too: splits share no example's randomness.
-
-    Raises:
-        ValueError: `num_examples` below 1.
-    """
-
-    num_shards = 1
-
-    def __init__(self, task: CopyingTask, num_examples: int, seed: int, split: str = "train"):
-        if num_examples < 1:
-            raise ValueError(f"num_examples={num_examples} must be at least 1.")
-        self.task = task
-        self.num_examples = num_examples
-        self.seed = seed
-        self.split = split
-
-    def __len__(self) -> int:
-        return self.num_examples
-
-    def example_lengths(self, epoch: int, shard: int) -> np.ndarray:
-        """`(num_examples,)` tokens of each source, as many as of its target. IndexError past the only shard."""
-        if shard != 0:
-            raise IndexError(f"shard={shard}: there is only shard 0.")
-        lengths = [self.task.length(self._generator(Key(epoch, shard, index))) for index in range(len(self))]
-        return np.array(lengths, dtype=np.int64) + 1
-
-    def __getitem__(self, key: Key | tuple[int, int, int]) -> dict[str, Any]:
-        """The example, a pure function of seed, split and key."""
-        return self.task.example(self._generator(Key(*key)))
-
-    def _generator(self, key: Key) -> np.random.Generator:
-        return generator(self.seed, f"{self.task.name}ing/{self.split}", *key)

@@ -5,7 +5,6 @@ new examples in every epoch.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -13,7 +12,8 @@ import numpy as np
 import torch
 from datasets import Dataset, Features, List, Value
 
-from .random import Key, generator
+from .generated import GeneratedExamples
+from .random import Key
 
 COPIED_SYMBOLS = 10
 
@@ -41,6 +41,15 @@ class LongRangeProblem(Protocol):
     @property
     def features(self) -> Features:
         """Of the examples in a `datasets.Dataset`."""
+        ...
+
+    @property
+    def purpose(self) -> str:
+        """Names its randomness."""
+        ...
+
+    def num_tokens(self, rng: np.random.Generator) -> int:
+        """Steps of an example: all have the same."""
         ...
 
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
@@ -79,6 +88,15 @@ class AddingProblem:
     def num_steps(self) -> int:
         """T."""
         return self.length
+
+    @property
+    def purpose(self) -> str:
+        """Problem and length: every length has numbers of its own."""
+        return f"{self.name}/{self.length}"
+
+    def num_tokens(self, rng: np.random.Generator) -> int:
+        """Steps of an example: all have the same."""
+        return self.num_steps
 
     @property
     def baseline(self) -> float:
@@ -131,6 +149,15 @@ class CopyMemoryProblem:
         return self.length + 2 * COPIED_SYMBOLS
 
     @property
+    def purpose(self) -> str:
+        """Problem and length: every length has numbers of its own."""
+        return f"{self.name}/{self.length}"
+
+    def num_tokens(self, rng: np.random.Generator) -> int:
+        """Steps of an example: all have the same."""
+        return self.num_steps
+
+    @property
     def baseline(self) -> float:
         """10 ln 8 / (T + 20): blanks where they belong, and a guess at each symbol."""
         return COPIED_SYMBOLS * math.log(self.blank) / self.num_steps
@@ -155,44 +182,6 @@ PROBLEMS: dict[str, type[AddingProblem] | type[CopyMemoryProblem]] = {
 }
 
 
-class GeneratedExamples:
-    """Examples of a problem, made when asked for, others in every epoch. Implements `ShardedDataset`, in one shard.
-
-    Args:
-        problem: what to make.
-        num_examples: of an epoch.
-        seed: names them.
-        split: names them, too: splits share no example's randomness.
-
-    Raises:
-        ValueError: `num_examples` below 1.
-    """
-
-    num_shards = 1
-
-    def __init__(self, problem: LongRangeProblem, num_examples: int, seed: int, split: str = "train"):
-        if num_examples < 1:
-            raise ValueError(f"num_examples={num_examples} must be at least 1.")
-        self.problem = problem
-        self.num_examples = num_examples
-        self.seed = seed
-        self.split = split
-
-    def __len__(self) -> int:
-        return self.num_examples
-
-    def example_lengths(self, epoch: int, shard: int) -> np.ndarray:
-        """`(num_examples,)` steps of each, all the same. Raises IndexError past the only shard."""
-        if shard != 0:
-            raise IndexError(f"shard={shard}: there is only shard 0.")
-        return np.full(self.num_examples, self.problem.num_steps, dtype=np.int64)
-
-    def __getitem__(self, key: Key) -> dict[str, Any]:
-        """The example, a pure function of seed, split and key."""
-        purpose = f"{self.problem.name}/{self.problem.length}/{self.split}"
-        return self.problem.example(generator(self.seed, purpose, *Key(*key)))
-
-
 def collate(examples: list[dict[str, Any]], width: int | None = None) -> dict[str, torch.Tensor]:
     """Stacks examples of one length: each field `(batch, …)`.
 
@@ -212,7 +201,7 @@ def adding_problem(num_examples: int, length: int, seed: int, split: str = "trai
     Raises:
         ValueError: `num_examples` below 1 or `length` below 2.
     """
-    return _as_dataset(GeneratedExamples(AddingProblem(length), num_examples, seed, split))
+    return _as_dataset(AddingProblem(length), num_examples, seed, split)
 
 
 def copy_memory(num_examples: int, length: int, seed: int, split: str = "train") -> Dataset:
@@ -221,12 +210,10 @@ def copy_memory(num_examples: int, length: int, seed: int, split: str = "train")
     Raises:
         ValueError: `num_examples` below 1 or `length` below 2.
     """
-    return _as_dataset(GeneratedExamples(CopyMemoryProblem(length), num_examples, seed, split))
+    return _as_dataset(CopyMemoryProblem(length), num_examples, seed, split)
 
 
-def _as_dataset(examples: GeneratedExamples) -> Dataset:
-    def rows() -> Iterator[dict[str, Any]]:
-        for index in range(len(examples)):
-            yield examples[Key(0, 0, index)]
-
-    return Dataset.from_list(list(rows()), features=examples.problem.features)
+def _as_dataset(problem: LongRangeProblem, num_examples: int, seed: int, split: str) -> Dataset:
+    examples = GeneratedExamples(problem, num_examples, seed, split)
+    rows = [examples[Key(0, 0, index)] for index in range(len(examples))]
+    return Dataset.from_list(rows, features=problem.features)

@@ -12,7 +12,8 @@ from transformers import PreTrainedConfig
 
 from hf_seqmodels.analysis import plots_bottleneck
 from hf_seqmodels.analysis.bottleneck import BottleneckRun, LengthScore, markdown_table, write_results
-from hf_seqmodels.data.copying import PAD, CopyingExamples, CopyingTask
+from hf_seqmodels.data.copying import PAD, CopyingTask
+from hf_seqmodels.data.generated import GeneratedExamples
 from hf_seqmodels.data.sampling import evaluation_batches
 from hf_seqmodels.data.translation import IGNORE_INDEX, TranslationCollator
 from hf_seqmodels.tasks.bottleneck_arguments import BottleneckArguments
@@ -59,8 +60,8 @@ class _Plan:
         starts = range(self.task.shortest, self.task.longest + 1, self.args.bucket_width)
         return [(start, min(start + self.args.bucket_width - 1, self.task.longest)) for start in starts]
 
-    def examples(self, split: str, number: int) -> CopyingExamples:
-        return CopyingExamples(self.task, number, self.engine.seed, split)
+    def examples(self, split: str, number: int) -> GeneratedExamples:
+        return GeneratedExamples(self.task, number, self.engine.seed, split)
 
 
 def main(args: BottleneckArguments, engine_args: EngineArguments) -> list[BottleneckRun] | None:

@@ -2,7 +2,7 @@
 
 import functools
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +13,16 @@ from transformers import PreTrainedConfig
 
 from hf_seqmodels.analysis import GradientFlow, LongRangeRun, gradient_flow, plots_long_range
 from hf_seqmodels.analysis.long_range import markdown_table, write_results
-from hf_seqmodels.data.long_range import COPIED_SYMBOLS, PROBLEMS, GeneratedExamples, LongRangeProblem, collate
+from hf_seqmodels.data.generated import GeneratedExamples
+from hf_seqmodels.data.long_range import COPIED_SYMBOLS, PROBLEMS, LongRangeProblem, collate
 from hf_seqmodels.data.random import Key
 from hf_seqmodels.data.sampling import evaluation_batches
+from hf_seqmodels.tasks.kept_runs import RESULT, SETTINGS, check_settings, engine_settings, write_json
 from hf_seqmodels.tasks.long_range_arguments import LongRangeArguments
 from hf_seqmodels.tasks.long_range_models import build_model, matched_config, num_trained
 from hf_seqmodels.training import Engine, EngineArguments, Phase, TrainResult, open_run_folder
 
-RESULT, SETTINGS = "result.json", "settings.json"
 _DPI = 120
-
-# Where a run writes, how it reports and where it goes on: nothing that makes it another run.
-_NO_SETTINGS = frozenset(
-    {
-        "output_dir",
-        "save_steps",
-        "save_total_limit",
-        "resume_from_checkpoint",
-        "report_to",
-        "disable_tqdm",
-        "push_to_hub",
-        "hub_model_id",
-        "dataloader_num_workers",
-    }
-)
 
 Batch = dict[str, torch.Tensor]
 
@@ -59,14 +45,13 @@ class _Plan:
     @property
     def settings(self) -> dict[str, Any]:
         """What identifies the run, for JSON."""
-        engine = {name: value for name, value in asdict(self.engine).items() if name not in _NO_SETTINGS}
         return {
             "problem": self.problem.name,
             "length": self.problem.length,
             "epoch_examples": self.epoch_examples,
             "eval_examples": self.eval_examples,
             "gradient_examples": self.gradient_examples,
-            **{f"training.{name}": value for name, value in engine.items()},
+            **engine_settings(self.engine),
             **{f"config.{name}": value for name, value in json.loads(self.config.to_json_string()).items()},
         }
 
@@ -124,21 +109,8 @@ def _plans(args: LongRangeArguments, engine_args: EngineArguments) -> list[_Plan
                     _Plan(problem, config, engine, args.epoch_examples, args.eval_examples, args.gradient_examples)
                 )
     for plan in plans:  # all of them before the first is trained
-        _check_settings(plan)
+        check_settings(plan.folder, plan.settings)
     return plans
-
-
-def _check_settings(plan: _Plan) -> None:
-    path = plan.folder / SETTINGS
-    if not path.is_file():
-        return
-    saved, own = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(plan.settings))
-    for name in sorted(set(saved) | set(own)):
-        if saved.get(name) != own.get(name):
-            raise ValueError(
-                f"{plan.folder} was begun with {name}={saved.get(name)!r}, not {own.get(name)!r}: choose another "
-                "output_dir, or the same settings."
-            )
 
 
 def _run(plan: _Plan, number: str) -> LongRangeRun | None:
@@ -156,7 +128,7 @@ def _run(plan: _Plan, number: str) -> LongRangeRun | None:
     torch.manual_seed(plan.engine.seed)
     new_model = build_model(plan.config, plan.problem)
     if is_main:
-        _write(plan.folder / SETTINGS, plan.settings)
+        write_json(plan.folder / SETTINGS, plan.settings)
         where = f"resuming from {resume_from.name}" if resume_from else "new"
         print(f"{name} ({number}): {num_trained(model):,} parameters, {plan.engine.max_steps} steps; {where}")
     engine = Engine(
@@ -182,15 +154,8 @@ def _run(plan: _Plan, number: str) -> LongRangeRun | None:
         return None
     run = _result(plan, trained, new_model, engine.model)
     if is_main:
-        _write(path, run.to_dict())
+        write_json(path, run.to_dict())
     return run
-
-
-def _write(path: Path, values: dict[str, Any]) -> None:
-    """Whole or not at all: a kill leaves no half file that the next start would trip over."""
-    aside = path.with_suffix(".writing")
-    aside.write_text(json.dumps(values, indent=1), encoding="utf-8")
-    aside.replace(path)
 
 
 def _count_items(batch: dict[str, Any]) -> dict[str, int]:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from hf_seqmodels.data.copying import BOS, EOS, PAD, UNK, CopyingExamples, CopyingTask
+from hf_seqmodels.data.copying import BOS, EOS, PAD, UNK, CopyingTask
+from hf_seqmodels.data.generated import GeneratedExamples
 from hf_seqmodels.data.random import Key
 from hf_seqmodels.data.sampling import BatchStream, Cursor
 from hf_seqmodels.data.translation_tokenizers import TRANSLATION_SPECIAL_TOKENS
@@ -12,7 +13,7 @@ from hf_seqmodels.data.translation_tokenizers import TRANSLATION_SPECIAL_TOKENS
 @pytest.mark.parametrize("name", ["copy", "reverse"])
 def test_examples_are_copies_or_reversals(name: str) -> None:
     task = CopyingTask(name, shortest=3, longest=7, num_symbols=5)
-    examples = CopyingExamples(task, 400, seed=1)
+    examples = GeneratedExamples(task, 400, seed=1)
     sources, symbols = set(), set()
     for index in range(len(examples)):
         source, target = examples[Key(0, 0, index)].values()
@@ -32,7 +33,7 @@ def test_special_tokens_are_those_of_the_translation_tokenizers() -> None:
 
 
 def test_lengths_are_those_of_the_examples_and_evenly_spread() -> None:
-    examples = CopyingExamples(CopyingTask("copy"), 2000, seed=3)
+    examples = GeneratedExamples(CopyingTask("copy"), 2000, seed=3)
     for epoch in (0, 2):
         lengths = examples.example_lengths(epoch, 0)
         assert [len(examples[Key(epoch, 0, index)]["input_ids"]) for index in range(50)] == lengths[:50].tolist()
@@ -45,20 +46,20 @@ def test_lengths_are_those_of_the_examples_and_evenly_spread() -> None:
 def test_examples_depend_on_seed_split_epoch_and_index_alone() -> None:
     task = CopyingTask("reverse")
     key = Key(1, 0, 7)
-    example = CopyingExamples(task, 10, seed=5)[key]
-    assert CopyingExamples(task, 99, seed=5)[key] == example
+    example = GeneratedExamples(task, 10, seed=5)[key]
+    assert GeneratedExamples(task, 99, seed=5)[key] == example
     others = [
-        CopyingExamples(task, 10, seed=6)[key],
-        CopyingExamples(task, 10, seed=5, split="validation")[key],
-        CopyingExamples(CopyingTask("copy"), 10, seed=5)[key],
-        CopyingExamples(task, 10, seed=5)[Key(0, 0, 7)],
-        CopyingExamples(task, 10, seed=5)[Key(1, 0, 8)],
+        GeneratedExamples(task, 10, seed=6)[key],
+        GeneratedExamples(task, 10, seed=5, split="validation")[key],
+        GeneratedExamples(CopyingTask("copy"), 10, seed=5)[key],
+        GeneratedExamples(task, 10, seed=5)[Key(0, 0, 7)],
+        GeneratedExamples(task, 10, seed=5)[Key(1, 0, 8)],
     ]
     assert all(other["input_ids"] != example["input_ids"] for other in others)
 
 
 def test_buckets_of_similar_length() -> None:
-    examples = CopyingExamples(CopyingTask("copy"), 64, seed=0)
+    examples = GeneratedExamples(CopyingTask("copy"), 64, seed=0)
     batches = BatchStream(examples, 0, batch_size=8, bucket_window=64).micro_batches(Cursor())
     spreads = []
     for _ in range(8):
@@ -78,6 +79,6 @@ def test_refusals() -> None:
         with pytest.raises(ValueError, match=message):
             CopyingTask(**{"name": "copy", **changes})
     with pytest.raises(ValueError, match="num_examples=0 must be at least 1"):
-        CopyingExamples(CopyingTask("copy"), 0, seed=0)
+        GeneratedExamples(CopyingTask("copy"), 0, seed=0)
     with pytest.raises(IndexError, match="shard=1"):
-        CopyingExamples(CopyingTask("copy"), 5, seed=0).example_lengths(0, 1)
+        GeneratedExamples(CopyingTask("copy"), 5, seed=0).example_lengths(0, 1)

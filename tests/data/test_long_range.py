@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from hf_seqmodels.data.generated import GeneratedExamples
 from hf_seqmodels.data.long_range import (
     AddingProblem,
     CopyMemoryProblem,
-    GeneratedExamples,
     adding_problem,
     collate,
     copy_memory,
