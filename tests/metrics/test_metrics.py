@@ -81,5 +81,5 @@ def test_refuses_nothing_and_columns_of_different_length(name: str) -> None:
 
 
 def test_unknown_name() -> None:
-    with pytest.raises(ValueError, match=r"'acuracy'.*there are accuracy, f1.*Did you mean 'accuracy'"):
+    with pytest.raises(ValueError, match=r"'acuracy'.*there are accuracy, chrf, f1.*Did you mean 'accuracy'"):
         metrics.load("acuracy")
