@@ -208,7 +208,9 @@ def run_in_two_processes(toy: ToyRun) -> list[int]:
     for process in processes:
         process.start()
     (first, *_) = multiprocessing.connection.wait([process.sentinel for process in processes])
-    failed = any(process.sentinel == first and process.exitcode != 0 for process in processes)
+    ended = next(process for process in processes if process.sentinel == first)
+    ended.join()  # its end is seen a little before its exit code
+    failed = ended.exitcode != 0
     for process in processes:
         # When one is killed, the other waits for it in vain; else it only needs its time, on a busy machine too.
         process.join(timeout=5 if failed else 60)
