@@ -29,7 +29,12 @@ from hf_seqmodels.tasks.train_translation_arguments import (
     TranslationArguments,
     TranslationModelArguments,
 )
-from hf_seqmodels.tasks.translation_evaluation import Decoding, EvaluationSet, translation_scores
+from hf_seqmodels.tasks.translation_evaluation import (
+    Decoding,
+    EvaluationSet,
+    bleu_by_source_length,
+    translation_scores,
+)
 from hf_seqmodels.training import Engine, EngineArguments, Phase, TrainResult, open_run_folder
 from hf_seqmodels.training.averaging import copy_weights, save_average
 from hf_seqmodels.training.checkpoint import list_checkpoints
@@ -339,7 +344,11 @@ def finish(
     for name in [name for name in ("validation", "test") if name in sets]:
         loss = sets[name].loss(model, model.config.pad_token_id, decoding.batch_size, accelerator)
         predictions = sets[name].translations(model, tokenizer, decoding, accelerator)
-        results[name] = {"loss": loss, **translation_scores(predictions, sets[name].references)}
+        results[name] = {
+            "loss": loss,
+            **translation_scores(predictions, sets[name].references),
+            "by_source_length": bleu_by_source_length(sets[name].sources, predictions, sets[name].references),
+        }
         if accelerator.is_main_process:
             (folder / f"{name}_translations.txt").write_text("\n".join(predictions) + "\n", encoding="utf-8")
     if accelerator.is_main_process:

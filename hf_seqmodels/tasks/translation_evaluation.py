@@ -138,3 +138,37 @@ def translation_scores(predictions: list[str], references: list[str]) -> dict[st
         "exact_match": same / len(references),
         "signatures": {"bleu": bleu["signature"], "chrf": chrf["signature"]},
     }
+
+
+def bleu_by_source_length(
+    sources: Sequence[str], predictions: Sequence[str], references: Sequence[str], num_buckets: int = 5
+) -> list[dict[str, Any]]:
+    """BLEU of short and long sources apart, as Bahdanau et al. 2015, figure 2, draw it.
+
+    Args:
+        num_buckets: about equally many sentences each; those of one length stay together.
+
+    Returns:
+        For each bucket, by length: `shortest` and `longest` in words, `sentences` and `bleu`.
+    """
+    lengths = [len(source.split()) for source in sources]
+    order = sorted(range(len(sources)), key=lambda index: lengths[index])
+    buckets: list[list[int]] = []
+    for place, index in enumerate(order):
+        due = place * num_buckets >= len(order) * len(buckets)
+        if due and (not buckets or lengths[buckets[-1][-1]] != lengths[index]):
+            buckets.append([])
+        buckets[-1].append(index)
+    bleu = metrics.load("sacrebleu")
+    return [
+        {
+            "shortest": lengths[bucket[0]],
+            "longest": lengths[bucket[-1]],
+            "sentences": len(bucket),
+            "bleu": bleu.compute(
+                predictions=[predictions[index] for index in bucket],
+                references=[references[index] for index in bucket],
+            )["score"],
+        }
+        for bucket in buckets
+    ]
