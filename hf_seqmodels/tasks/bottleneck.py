@@ -18,7 +18,7 @@ from hf_seqmodels.data.sampling import evaluation_batches
 from hf_seqmodels.data.translation import IGNORE_INDEX, TranslationCollator
 from hf_seqmodels.tasks.bottleneck_arguments import BottleneckArguments
 from hf_seqmodels.tasks.bottleneck_models import build_model, matched_config
-from hf_seqmodels.tasks.kept_runs import RESULT, SETTINGS, check_settings, engine_settings, write_json
+from hf_seqmodels.tasks.kept_runs import RESULT, SETTINGS, check_resume, engine_settings, train_in_turn, write_json
 from hf_seqmodels.tasks.long_range_models import num_trained
 from hf_seqmodels.training import Engine, EngineArguments, Phase, TrainResult, open_run_folder
 
@@ -76,20 +76,9 @@ def main(args: BottleneckArguments, engine_args: EngineArguments) -> list[Bottle
     Raises:
         ValueError: an argument that cannot be used, or a folder with runs of other settings.
     """
-    if engine_args.resume_from_checkpoint not in (None, "auto"):
-        raise ValueError(
-            f"resume_from_checkpoint={engine_args.resume_from_checkpoint!r}: there are several runs; use auto."
-        )
-    plans = _plans(args, engine_args)
-    for plan in plans:  # all of them before the first is trained
-        check_settings(plan.folder, plan.settings)
-    runs = []
-    for number, plan in enumerate(plans, start=1):
-        run = _run(plan, f"{number} of {len(plans)}")
-        if run is None:
-            return None
-        runs.append(run)
-    if PartialState().is_main_process:
+    check_resume(engine_args)
+    runs = train_in_turn(_plans(args, engine_args), _run)
+    if runs is not None and PartialState().is_main_process:
         _report(runs, Path(engine_args.output_dir))
     return runs
 

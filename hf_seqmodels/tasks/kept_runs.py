@@ -1,9 +1,10 @@
 """Comparisons of several trainings, each with a folder that says by which settings it was made and what came out."""
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from hf_seqmodels.training import EngineArguments
 
@@ -23,6 +24,53 @@ _NO_SETTINGS = frozenset(
         "dataloader_num_workers",
     }
 )
+
+
+class Plan(Protocol):
+    """One training of a comparison."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        ...
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What identifies it, for JSON."""
+        ...
+
+
+AnyPlan = TypeVar("AnyPlan", bound=Plan)
+Run = TypeVar("Run")
+
+
+def train_in_turn(plans: Sequence[AnyPlan], train: Callable[[AnyPlan, str], Run | None]) -> list[Run] | None:
+    """Trains one plan after the other, once all of them are known to fit their folders.
+
+    Args:
+        train: plan and its number, such as "2 of 6" -> what came out; `None` if a signal stopped it.
+
+    Returns:
+        The runs; `None` if a signal stopped them early.
+
+    Raises:
+        ValueError: a folder was begun with other settings.
+    """
+    for plan in plans:
+        check_settings(plan.folder, plan.settings)
+    runs: list[Run] = []
+    for number, plan in enumerate(plans, start=1):
+        run = train(plan, f"{number} of {len(plans)}")
+        if run is None:
+            return None
+        runs.append(run)
+    return runs
+
+
+def check_resume(args: EngineArguments) -> None:
+    """Raises ValueError if one checkpoint is named, since there are several runs."""
+    if args.resume_from_checkpoint not in (None, "auto"):
+        raise ValueError(f"resume_from_checkpoint={args.resume_from_checkpoint!r}: there are several runs; use auto.")
 
 
 def engine_settings(args: EngineArguments) -> dict[str, Any]:
