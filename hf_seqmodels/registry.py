@@ -47,6 +47,8 @@ from hf_seqmodels.models.modeling_vit import SeqViTModel
 from hf_seqmodels.models.modeling_vit_classification import SeqViTBackbone, SeqViTForImageClassification
 from hf_seqmodels.models.modeling_vit_mae import SeqViTForPreTraining
 from hf_seqmodels.models.modeling_vit_masked import SeqViTForMaskedImageModeling
+from hf_seqmodels.models.saving import CarriesCode
+from hf_seqmodels.remote_code import write_code
 
 
 @dataclass(frozen=True)
@@ -166,16 +168,19 @@ def pipeline_of(architecture: Architecture, auto_class: str) -> str | None:
 
 
 def register() -> None:
-    """Registers every architecture with transformers. Harmless when repeated."""
+    """Registers every architecture with transformers, and what code its checkpoints carry. Harmless when repeated."""
+    CarriesCode.write_code = write_code
     for architecture in ARCHITECTURES:
         AutoConfig.register(architecture.config.model_type, architecture.config, exist_ok=True)
         for auto_class, model_class in architecture.models.items():
             auto: Any = getattr(transformers, auto_class)
             auto.register(architecture.config, model_class, exist_ok=True)
+            model_class.register_for_auto_class(auto_class)
             if auto_class == "AutoModelForCausalLM":
                 # Trainer shifts labels for label smoothing only if it finds the class's name here.
                 MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[architecture.config.model_type] = model_class.__name__
         if (processor := architecture.image_processor) is not None:
+            processor.register_for_auto_class()
             # Ours needs no torchvision, so it serves where that backend is asked for, too.
             AutoImageProcessor.register(
                 architecture.config,

@@ -3,8 +3,9 @@
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
+
+from .saving import CarriesCode
 
 # Sizes released with Turc et al. 2019, "Well-Read Students Learn Better" (tiny … medium), and Devlin et al. 2018
 # (base, large): layers, hidden size. Heads are hidden / 64 and the feed-forward is 4 × hidden throughout.
@@ -22,7 +23,7 @@ _BERT_ONLY_KEYS = ("model_type", "architectures", "auto_map", "transformers_vers
 
 
 @strict
-class SeqBertConfig(PreTrainedConfig):
+class SeqBertConfig(CarriesCode):
     r"""Configuration of the SeqBert models.
 
     The fields are those of transformers' `BertConfig`; a BERT checkpoint's `config.json` is accepted as it is. Three

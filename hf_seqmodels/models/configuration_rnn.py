@@ -3,7 +3,8 @@
 from itertools import pairwise
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
+
+from .saving import CarriesCode
 
 POOLINGS = ("last", "mean", "max", "attention")
 RECURRENT_INITS = ("orthogonal", "identity", "uniform")
@@ -21,7 +22,7 @@ _RATES = (
 
 
 @strict
-class RecurrentConfig(PreTrainedConfig):
+class RecurrentConfig(CarriesCode):
     r"""What the configurations of RNN, LSTM and GRU have in common.
 
     Args:

@@ -3,9 +3,9 @@
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
 
 from .configuration_rnn import GRUConfig, LSTMConfig, RecurrentConfig, RNNConfig
+from .saving import CarriesCode
 
 BRIDGES = ("copy", "linear", "tanh")
 SCORES = ("dot", "scaled_dot", "general", "additive")
@@ -33,7 +33,7 @@ _OF_THE_STACK = (
 
 
 @strict
-class RecurrentSeq2SeqConfig(PreTrainedConfig):
+class RecurrentSeq2SeqConfig(CarriesCode):
     r"""What the configurations of Seq2Seq and AttentionSeq2Seq have in common.
 
     Args:

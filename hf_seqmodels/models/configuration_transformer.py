@@ -3,8 +3,9 @@
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
+
+from .saving import CarriesCode
 
 # Vaswani et al. 2017, table 3: layers, width, heads, feed-forward width, dropout; and a small one for small corpora.
 PRESETS = {
@@ -27,7 +28,7 @@ _MARIAN_ONLY_KEYS = (
 
 
 @strict
-class VanillaTransformerConfig(PreTrainedConfig):
+class VanillaTransformerConfig(CarriesCode):
     r"""Configuration of the VanillaTransformer models.
 
     The fields are those of transformers' `MarianConfig`; a MarianMT checkpoint's `config.json` is accepted as it is.

@@ -3,11 +3,11 @@
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 from transformers.backbone_utils import BackboneConfigMixin
 
 from .patches import as_pair, patch_grid
+from .saving import CarriesCode
 
 # Width, layers and heads; the feed-forward is 4 × width. mu, S: Steiner et al. 2021 and big_vision; Ti: Touvron et al.
 # 2021 (DeiT); B, L, H: Dosovitskiy et al. 2020, table 1.
@@ -22,7 +22,7 @@ PRESETS = {
 
 
 @strict
-class SeqViTConfig(BackboneConfigMixin, PreTrainedConfig):
+class SeqViTConfig(BackboneConfigMixin, CarriesCode):
     r"""Configuration of the SeqViT models; fields have the names and meanings of transformers' `ViTConfig`.
 
     Args:

@@ -1,8 +1,40 @@
-"""How all models of this package are saved."""
+"""How all models and configurations of this package are saved."""
 
-from typing import Any
+import os
+from collections.abc import Callable
+from typing import Any, ClassVar
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.utils import CONFIG_NAME
+
+
+class CarriesCode(PreTrainedConfig):
+    """Base of every configuration: what is saved with it loads where this package is not installed.
+
+    Auto classes find the code of all heads beside the weights (`auto_map`, `trust_remote_code=True`). The package says
+    what that code is (`write_code`, set when it is imported); a copy that was loaded from the Hub goes on as
+    transformers' own custom code does: with the configuration and the head that were loaded.
+    """
+
+    write_code: ClassVar[Callable[..., dict[str, str]] | None] = None
+
+    def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> None:
+        """As transformers', and the code of all heads."""
+        if self.write_code is None and getattr(self, "auto_map", None):
+            self.auto_map = {
+                name: reference for name, reference in self.auto_map.items() if _is_at_hand(reference, save_directory)
+            }
+        super().save_pretrained(save_directory)
+        if self.write_code is not None:
+            self.auto_map = self.write_code(save_directory)
+            self.to_json_file(os.path.join(save_directory, CONFIG_NAME))
+        if push_to_hub:  # not by `super()`, which would have pushed before the code was there
+            self.push_to_hub(kwargs.pop("repo_id", os.path.basename(os.path.abspath(save_directory))), **kwargs)
+
+
+def _is_at_hand(reference: str, folder: Any) -> bool:
+    """Whether `module.Class` is in a file of `folder`, or `owner/name--module.Class` in another repository."""
+    return "--" in reference or os.path.isfile(os.path.join(folder, f"{reference.split('.')[0]}.py"))
 
 
 class SavesOwnNames(PreTrainedModel):
@@ -19,4 +51,4 @@ class SavesOwnNames(PreTrainedModel):
         super().save_pretrained(save_directory, save_original_format=save_original_format, **kwargs)
 
 
-__all__ = ["SavesOwnNames"]
+__all__ = ["CarriesCode", "SavesOwnNames"]

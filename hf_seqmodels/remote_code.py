@@ -1,0 +1,133 @@
+"""The code that goes with a checkpoint, so that it loads where this package is not installed (`trust_remote_code`)."""
+
+import ast
+import importlib
+import os
+from collections import defaultdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import transformers
+from transformers import PreTrainedConfig
+from transformers.dynamic_module_utils import custom_object_save
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
+_PACKAGE = __name__.split(".")[0]
+_MODELS = f"{_PACKAGE}.models"
+_AUTO_CLASSES = [
+    name for name in dir(transformers.models.auto.modeling_auto) if name.startswith("Auto") and name != "AutoConfig"
+]
+
+
+def write_code(config: PreTrainedConfig, folder: str | os.PathLike) -> dict[str, str]:
+    """Writes the files of a configuration and of every head that an Auto class has for it, and what they import.
+
+    The files of a user's subclass are there already (transformers copies them); their imports from this package are
+    made imports from the files beside them.
+
+    Args:
+        config: of this package, or of a subclass.
+        folder: of the checkpoint.
+
+    Returns:
+        The `auto_map` for config.json: Auto class -> `module.Class`.
+
+    Raises:
+        ValueError: a user's file is named like one of this package, which would take its place.
+    """
+    references = _users_references(config, folder)
+    heads = {"AutoConfig": type(config), **_heads(type(config))}
+    for auto_class, cls in heads.items():
+        if cls.__module__ != "__main__":
+            custom_object_save(cls, folder)
+            references.setdefault(auto_class, _reference(cls))
+    for file in sorted(Path(folder).glob("*.py")):
+        if not _is_ours(file.stem):
+            _localise(file)
+    return references
+
+
+def _heads(config_class: type[PreTrainedConfig]) -> dict[str, type]:
+    mappings = ((name, getattr(transformers, name, None)) for name in _AUTO_CLASSES)
+    models = ((name, getattr(auto, "_model_mapping", None)) for name, auto in mappings)
+    return {name: mapping[config_class] for name, mapping in models if mapping and config_class in mapping}
+
+
+def _users_references(config: PreTrainedConfig, folder: str | os.PathLike) -> dict[str, str]:
+    """What transformers noted while it copied a user's subclass: entries whose file is here and not one of ours."""
+    kept = {}
+    for auto_class, reference in (getattr(config, "auto_map", None) or {}).items():
+        module, _, name = reference.partition(".")
+        if _is_ours(module):
+            if not hasattr(importlib.import_module(f"{_MODELS}.{module}"), name):
+                raise ValueError(
+                    f"{name} is defined in a file called {module}.py, as a file of {_PACKAGE} is. Both have to lie in "
+                    "one folder beside the weights: rename yours."
+                )
+        elif (Path(folder) / f"{module}.py").is_file():
+            kept[auto_class] = reference
+    return kept
+
+
+def _reference(cls: type) -> str:
+    return f"{cls.__module__.split('.')[-1]}.{cls.__name__}"
+
+
+def _is_ours(module: str) -> bool:
+    return (Path(__file__).parent / "models" / f"{module}.py").is_file()
+
+
+def _localise(file: Path) -> None:
+    """Makes `from hf_seqmodels… import …` in a user's file an import from the file beside it, which is copied."""
+    source = file.read_text(encoding="utf-8")
+    lines = source.splitlines(keepends=True)
+    imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
+    for node in sorted(imports, key=lambda node: node.lineno, reverse=True):
+        try:
+            modules = _modules_of(node)
+        except ValueError as error:
+            logger.warning(
+                f"{file.name}, line {node.lineno}: {error} The checkpoint loads only where {_PACKAGE} is installed."
+            )
+            continue
+        if not modules:
+            continue
+        for module in modules:
+            custom_object_save(SimpleNamespace(__module__=f"{_MODELS}.{module}"), file.parent)
+        statements = [f"from .{module} import {', '.join(names)}" for module, names in modules.items()]
+        first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
+        before = lines[first][: node.col_offset]
+        lines[first : last + 1] = [before + f"\n{before}".join(statements) + lines[last][node.end_col_offset :]]
+    localised = "".join(lines)
+    if localised != source:
+        file.write_text(localised, encoding="utf-8")
+
+
+def _modules_of(node: ast.Import | ast.ImportFrom) -> dict[str, list[str]]:
+    """What an import takes from this package: name of a file that travels -> names, with their aliases.
+
+    Raises:
+        ValueError: it takes something that does not travel.
+    """
+    if isinstance(node, ast.Import):
+        if any(alias.name.split(".")[0] == _PACKAGE for alias in node.names):
+            raise ValueError(f"`import {_PACKAGE}` cannot travel; `from {_PACKAGE} import …` can.")
+        return {}
+    if node.level or (node.module or "").split(".")[0] != _PACKAGE:
+        return {}
+    source: Any = importlib.import_module(str(node.module))
+    modules = defaultdict(list)
+    for alias in node.names:
+        inside = str(node.module) if str(node.module).startswith(f"{_MODELS}.") else None
+        module = inside or getattr(getattr(source, alias.name, None), "__module__", "")
+        if not module.startswith(f"{_MODELS}."):
+            raise ValueError(f"{alias.name} of {node.module} is no part of a model, and does not travel.")
+        renamed = f" as {alias.asname}" if alias.asname else ""
+        modules[module.removeprefix(f"{_MODELS}.")].append(alias.name + renamed)
+    return modules
+
+
+__all__ = ["write_code"]
