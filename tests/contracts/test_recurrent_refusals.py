@@ -8,10 +8,11 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import DynamicCache
 
+from hf_seqmodels.models.configuration_rnn import RecurrentConfig
 from hf_seqmodels.models.recurrent_cache import RecurrentCache
 from tests.contracts.cases import ONE_STACK, Case, case_named, name_of
 
-RECURRENT = [case for case in ONE_STACK if not case.toy.attends]
+RECURRENT = [case for case in ONE_STACK if issubclass(case.model_class.config_class, RecurrentConfig)]
 LANGUAGE_MODELS = [case for case in RECURRENT if case.key == "AutoModelForCausalLM"]
 each_case = pytest.mark.parametrize("case", RECURRENT, ids=name_of)
 ADAPTIVE: dict[str, Any] = {
