@@ -59,7 +59,7 @@ class Compaction:
 
     def last(self, values: torch.Tensor, otherwise: torch.Tensor) -> torch.Tensor:
         """`(batch, width, size)` -> `(batch, size)` at each row's last token; `otherwise` in rows without one."""
-        rows = torch.arange(len(values), device=values.device)
+        rows = torch.arange(values.shape[0], device=values.device)
         return torch.where((self.lengths > 0)[:, None], values[rows, (self.lengths - 1).clamp(min=0)], otherwise)
 
 
@@ -69,7 +69,7 @@ def _like(mask: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 
 def _at(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """Rows of `values` `(batch, length, …)` taken at `places` `(batch, n)`."""
-    return values[torch.arange(len(places), device=places.device)[:, None], places]
+    return values[torch.arange(places.shape[0], device=places.device)[:, None], places]
 
 
 __all__ = ["Compaction"]

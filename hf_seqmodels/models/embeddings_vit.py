@@ -132,7 +132,7 @@ class SeqViTEmbeddings(nn.Module):
             `(batch, num_prefix_tokens + num_kept, hidden)`, and which of these tokens are real, if not all are.
         """
         grid = self._checked_grid(pixel_values)
-        batch, num_patches = len(pixel_values), grid[0] * grid[1]
+        batch, num_patches = pixel_values.shape[0], grid[0] * grid[1]
         _check_shape("bool_masked_pos", bool_masked_pos, (batch, num_patches))
         _check_shape("attention_mask", attention_mask, (batch, num_patches))
         real = None if attention_mask is None else attention_mask.bool()
@@ -175,7 +175,7 @@ class SeqViTEmbeddings(nn.Module):
         self, ids_keep: torch.Tensor, real: torch.Tensor | None, batch: int, num_patches: int
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Indices without -1, and which of them are real, if not all are."""
-        if ids_keep.dim() != 2 or len(ids_keep) != batch or not 0 < ids_keep.shape[1] <= num_patches:
+        if ids_keep.dim() != 2 or ids_keep.shape[0] != batch or not 0 < ids_keep.shape[1] <= num_patches:
             raise ValueError(
                 f"ids_keep of shape {tuple(ids_keep.shape)}: ({batch}, n) with n from 1 to {num_patches} is expected."
             )
@@ -213,7 +213,7 @@ class SeqViTEmbeddings(nn.Module):
             num_patches = grid[0] * grid[1]
             # Filling (-1) goes to a place of its own behind the patches, and is cut off again.
             places = ids_keep.masked_fill(ids_keep < 0, num_patches)
-            kept = torch.zeros(len(places), num_patches + 1, dtype=torch.bool, device=places.device)
+            kept = torch.zeros(places.shape[0], num_patches + 1, dtype=torch.bool, device=places.device)
             masks.append(kept.scatter(1, places, True)[:, :num_patches])
         if not masks or self.config.stem == "patch":
             return None

@@ -48,7 +48,7 @@ class DropPath(nn.Module):
         """`(batch, …)` -> the same, zero for some examples while training."""
         if not self.training or self.rate == 0.0:
             return branch
-        keep = torch.rand(len(branch), *(1,) * (branch.dim() - 1), device=branch.device) >= self.rate
+        keep = torch.rand(branch.shape[0], *(1,) * (branch.dim() - 1), device=branch.device) >= self.rate
         return branch * (keep.to(branch.dtype) / (1.0 - self.rate))
 
 

@@ -31,7 +31,7 @@ def masked_patches(
         ValueError: patches that do not divide the images; a mask has another shape, or marks nothing.
     """
     grid = patch_grid((pixel_values.shape[-2], pixel_values.shape[-1]), config.patch_size)
-    shape = (len(pixel_values), grid[0] * grid[1])
+    shape = (pixel_values.shape[0], grid[0] * grid[1])
     for name, given in (("bool_masked_pos", bool_masked_pos), ("attention_mask", attention_mask)):
         if given is not None and tuple(given.shape) != shape:
             raise ValueError(f"{name} of shape {tuple(given.shape)}: (batch, num_patches) = {shape} is expected.")

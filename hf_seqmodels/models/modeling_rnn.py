@@ -107,7 +107,7 @@ class RecurrentModel(RecurrentPreTrainedModel):
         check_ids("input_ids", input_ids, "vocab_size", self.config.vocab_size)
         if kwargs.get("output_attentions", self.config.output_attentions):
             raise ValueError("output_attentions=True: a recurrent model has no attentions; leave it off.")
-        states = self._check_cache(past_key_values, len(given))
+        states = self._check_cache(past_key_values, given.shape[0])
         mask = _current_mask(attention_mask, past_key_values, given.shape[0], given.shape[1])
         if mask is not None and past_key_values is None:
             check_rows(mask)

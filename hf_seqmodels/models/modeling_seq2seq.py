@@ -113,8 +113,10 @@ class RecurrentSeq2SeqModel(RecurrentSeq2SeqPreTrainedModel):
             )
         inputs = self.embed_target(decoder_input_ids, decoder_inputs_embeds)
         memory = self.remember(encoded, attention_mask)
-        if len(inputs) != len(memory.states):
-            raise ValueError(f"The decoder's input has batch size {len(inputs)}, the source {len(memory.states)}.")
+        if inputs.shape[0] != memory.states.shape[0]:
+            raise ValueError(
+                f"The decoder's input has batch size {inputs.shape[0]}, the source {memory.states.shape[0]}."
+            )
         state = self.begin(encoded, memory, past_key_values)
         mask = self._own_mask(decoder_attention_mask, inputs.shape[:2], past_key_values)
         outputs = self.decoder(inputs, state, memory, mask, wants_states, bool(kwargs.get("stepwise", False)))
@@ -151,7 +153,7 @@ class RecurrentSeq2SeqModel(RecurrentSeq2SeqPreTrainedModel):
             )
         states, final = encoder_outputs.last_hidden_state, encoder_outputs.final_hidden
         assert states is not None and final is not None
-        wanted = (len(states), self.config.num_hidden_layers, self.config.hidden_size)
+        wanted = (states.shape[0], self.config.num_hidden_layers, self.config.hidden_size)
         has_cell = encoder_outputs.final_cell is not None
         if tuple(final.shape) != wanted or has_cell != (self.config.cell_type == "lstm"):
             raise ValueError(

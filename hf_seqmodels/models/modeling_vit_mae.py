@@ -79,7 +79,7 @@ class SeqViTDecoder(nn.Module):
         # Filling goes to a place of its own behind the patches, and is cut off again.
         num_patches = grid[0] * grid[1]
         places = ids_keep.masked_fill(ids_keep < 0, num_patches).unsqueeze(-1).expand(-1, -1, patches.shape[-1])
-        tokens = mask_token.expand(len(patches), num_patches + 1, -1).scatter(1, places, patches)[:, :num_patches]
+        tokens = mask_token.expand(patches.shape[0], num_patches + 1, -1).scatter(1, places, patches)[:, :num_patches]
         tokens = tokens + self._positions(grid, attention_mask).to(tokens)
         hidden_states = torch.cat([prefix, tokens], dim=1)
         real = None

@@ -62,8 +62,8 @@ def unpatchify(patches: torch.Tensor, patch_size: Size, grid: Sequence[int]) -> 
     """
     rows, columns = grid
     height, width = as_pair(patch_size)
-    cells = patches.reshape(len(patches), rows, columns, -1, height, width)
-    return cells.permute(0, 3, 1, 4, 2, 5).reshape(len(patches), -1, rows * height, columns * width)
+    cells = patches.reshape(patches.shape[0], rows, columns, -1, height, width)
+    return cells.permute(0, 3, 1, 4, 2, 5).reshape(patches.shape[0], -1, rows * height, columns * width)
 
 
 def random_patches(noise: torch.Tensor, ratio: float, eligible: torch.Tensor | None = None) -> torch.Tensor:

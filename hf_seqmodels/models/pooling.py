@@ -77,7 +77,7 @@ class AttentionPooling(_PatchPooling):
         query = self.query(self.probe).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
         key, value = self.key_value(patches).unflatten(-1, (2, -1, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
         context = nn.functional.scaled_dot_product_attention(
-            query.expand(len(patches), -1, -1, -1), key, value, None if real is None else real[:, None, None, :]
+            query.expand(patches.shape[0], -1, -1, -1), key, value, None if real is None else real[:, None, None, :]
         )
         pooled = self.proj(context.transpose(1, 2).flatten(2)).squeeze(1)
         return pooled + self.mlp(self.norm(pooled))

@@ -112,10 +112,10 @@ class RecurrentLayer(GradientCheckpointingLayer):
     def initial_state(self, inputs: torch.Tensor) -> State:
         """The state before the first token of `inputs` `(batch, …)`."""
         if hasattr(self, "initial_hidden"):
-            hidden = self.initial_hidden.expand(len(inputs), -1, -1)
-            return hidden, self.initial_cell.expand(len(inputs), -1, -1) if self.has_cell else None
-        hidden = inputs.new_zeros(len(inputs), *self.state_shape)
-        return hidden, inputs.new_zeros(len(inputs), *self.cell_shape) if self.has_cell else None
+            hidden = self.initial_hidden.expand(inputs.shape[0], -1, -1)
+            return hidden, self.initial_cell.expand(inputs.shape[0], -1, -1) if self.has_cell else None
+        hidden = inputs.new_zeros(inputs.shape[0], *self.state_shape)
+        return hidden, inputs.new_zeros(inputs.shape[0], *self.cell_shape) if self.has_cell else None
 
     def forward(
         self,

@@ -106,7 +106,7 @@ class RecurrentCache(Cache):
     def batch_size(self) -> int:
         """Rows; 0 before the first token."""
         hidden = self.layers[0].hidden
-        return 0 if hidden is None else len(hidden)
+        return 0 if hidden is None else hidden.shape[0]
 
     def detach(self) -> "RecurrentCache":
         """The same states, cut from the graph: what truncated backpropagation through time goes on from."""

@@ -20,7 +20,7 @@ class LastPooling(nn.Module):
         """`(batch, seq_len, width)` and `(batch, seq_len)` bool, true on real tokens -> `(batch, width)`."""
         first = kept.int().argmax(-1)
         last = kept.shape[1] - 1 - kept.int().flip(-1).argmax(-1)
-        rows = torch.arange(len(kept), device=kept.device)
+        rows = torch.arange(kept.shape[0], device=kept.device)
         forward = hidden_states[rows, last, : self.forward_width]
         return torch.cat([forward, hidden_states[rows, first, self.forward_width :]], dim=-1)
 

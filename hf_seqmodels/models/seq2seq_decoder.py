@@ -149,7 +149,7 @@ class AttentionDecoder(nn.Module):
     def begin(self, states: list[State], memory: Memory) -> DecoderState:
         """The state before the first token."""
         like = memory.states
-        attentional = like.new_zeros(len(like), like.shape[-1]) if self.input_feeding else None
+        attentional = like.new_zeros(like.shape[0], like.shape[-1]) if self.input_feeding else None
         coverage = like.new_zeros(like.shape[:2]) if self.has_coverage else None
         return DecoderState(states, attentional, coverage)
 

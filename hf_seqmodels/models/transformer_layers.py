@@ -145,7 +145,7 @@ class TransformerCrossAttention(TransformerAttention):
                 past_key_values.cross_attention_cache.update(key, value, self.layer_idx)
                 past_key_values.is_updated[self.layer_idx] = True
         query = self._heads(self.q_proj(hidden_states), unpadding)
-        batch, target_len, beams = query.shape[0], query.shape[2], query.shape[0] // len(key)
+        batch, target_len, beams = query.shape[0], query.shape[2], query.shape[0] // key.shape[0]
         if beams > 1:
             # Rows of one source are so many queries of it.
             query = query.unflatten(0, (-1, beams)).transpose(1, 2).flatten(2, 3)
