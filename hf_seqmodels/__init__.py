@@ -41,11 +41,13 @@ from hf_seqmodels.models.modeling_vit_classification import SeqViTBackbone, SeqV
 from hf_seqmodels.models.modeling_vit_mae import SeqViTForPreTraining
 from hf_seqmodels.models.modeling_vit_masked import SeqViTForMaskedImageModeling, SeqViTForMaskedPatchPrediction
 from hf_seqmodels.models.recurrent_cache import RecurrentCache
+from hf_seqmodels.pipelines import register as register_pipelines
 from hf_seqmodels.registry import register
 
 __version__ = "0.1.0"
 
 register()
+register_pipelines()
 
 __all__ = [
     "AttentionSeq2SeqConfig",
