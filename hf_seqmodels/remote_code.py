@@ -118,13 +118,14 @@ def _modules_of(node: ast.Import | ast.ImportFrom) -> dict[str, list[str]]:
         return {}
     if node.level or (node.module or "").split(".")[0] != _PACKAGE:
         return {}
-    source: Any = importlib.import_module(str(node.module))
+    origin = str(node.module)
+    source: Any = importlib.import_module(origin)
     modules = defaultdict(list)
     for alias in node.names:
-        inside = str(node.module) if str(node.module).startswith(f"{_MODELS}.") else None
-        module = inside or getattr(getattr(source, alias.name, None), "__module__", "")
+        is_file = origin.startswith(f"{_MODELS}.")
+        module: str = origin if is_file else getattr(getattr(source, alias.name, None), "__module__", "")
         if not module.startswith(f"{_MODELS}."):
-            raise ValueError(f"{alias.name} of {node.module} is no part of a model, and does not travel.")
+            raise ValueError(f"{alias.name} of {origin} is no part of a model, and does not travel.")
         renamed = f" as {alias.asname}" if alias.asname else ""
         modules[module.removeprefix(f"{_MODELS}.")].append(alias.name + renamed)
     return modules

@@ -57,6 +57,7 @@ class RecurrentSeq2SeqConfig(CarriesCode):
         huggingface_hub.errors.StrictDataclassError: a field of the wrong type or outside its range.
     """
 
+    attends_to_source = False
     keys_to_ignore_at_inference = ["past_key_values", "encoder_last_hidden_state"]
     attribute_map = {"encoder_layers": "num_hidden_layers", "decoder_layers": "num_hidden_layers"}
 
@@ -186,6 +187,7 @@ class AttentionSeq2SeqConfig(RecurrentSeq2SeqConfig):
     """
 
     model_type = "attention_seq2seq"
+    attends_to_source = True
 
     score: str = "general"
     input_feeding: bool = False

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from transformers import PreTrainedConfig
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -97,8 +98,12 @@ class SeqViTAttention(nn.Module):
 
     def _project(self, hidden_states: torch.Tensor, num_queries: int | None) -> tuple[torch.Tensor, ...]:
         """Queries, keys and values `(batch, heads, tokens, head_dim)`."""
-        if num_queries is None:
-            return self.qkv(hidden_states).unflatten(-1, (3, -1, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
+        if num_queries is None or type(self.qkv) is not nn.Linear:
+            # What has taken the layer's place (LoRA, int8) is more than its weight, and has to be called.
+            query, key, value = (
+                self.qkv(hidden_states).unflatten(-1, (3, -1, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
+            )
+            return query[:, :, :num_queries], key, value
         # The same layer in two pieces, so that no query is computed in vain.
         hidden, weight, bias = hidden_states.shape[-1], self.qkv.weight, self.qkv.bias
         biases = (None, None) if bias is None else (bias[:hidden], bias[hidden:])
@@ -236,7 +241,7 @@ class SeqViTPreTrainedModel(SavesOwnNames):
 
         Give `image_size=…` (or a whole `config`) beside the checkpoint's name.
         """
-        wanted = kwargs.pop("image_size", config.image_size if isinstance(config, SeqViTConfig) else None)
+        wanted = kwargs.pop("image_size", config.image_size if isinstance(config, PreTrainedConfig) else None)
         if wanted is not None and pretrained_model_name_or_path is not None:
             hub_arguments = {name: kwargs[name] for name in _HUB_ARGUMENTS if name in kwargs}
             trained = SeqViTConfig.from_pretrained(pretrained_model_name_or_path, **hub_arguments).image_size

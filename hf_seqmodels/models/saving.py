@@ -20,10 +20,9 @@ class CarriesCode(PreTrainedConfig):
 
     def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> None:
         """As transformers', and the code of all heads."""
-        if self.write_code is None and getattr(self, "auto_map", None):
-            self.auto_map = {
-                name: reference for name, reference in self.auto_map.items() if _is_at_hand(reference, save_directory)
-            }
+        references = getattr(self, "auto_map", None)
+        if self.write_code is None and references:
+            self.auto_map = {name: at for name, at in references.items() if _is_at_hand(at, save_directory)}
         super().save_pretrained(save_directory)
         if self.write_code is not None:
             self.auto_map = self.write_code(save_directory)

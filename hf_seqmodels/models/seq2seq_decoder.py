@@ -1,6 +1,7 @@
 """The decoder of the recurrent encoder–decoders: with a fixed-size context, or with attention to the source."""
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import nn
@@ -223,11 +224,13 @@ def _kept(new: torch.Tensor, old: torch.Tensor, attention_mask: torch.Tensor | N
 
 
 def build_decoder(config: RecurrentSeq2SeqConfig) -> FixedContextDecoder | AttentionDecoder:
-    """The decoder that the configuration's class asks for."""
-    if isinstance(config, AttentionSeq2SeqConfig):
-        return AttentionDecoder(config)
-    assert isinstance(config, Seq2SeqConfig)
-    return FixedContextDecoder(config)
+    """The decoder that the configuration asks for.
+
+    Its class does not tell: custom code of the Hub is loaded more than once, and each time makes classes of its own.
+    """
+    if config.attends_to_source:
+        return AttentionDecoder(cast(AttentionSeq2SeqConfig, config))
+    return FixedContextDecoder(cast(Seq2SeqConfig, config))
 
 
 __all__ = ["AttentionDecoder", "DecoderOutput", "DecoderState", "FixedContextDecoder", "build_decoder"]
