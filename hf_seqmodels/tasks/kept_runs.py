@@ -21,6 +21,8 @@ _NO_SETTINGS = frozenset(
         "disable_tqdm",
         "push_to_hub",
         "hub_model_id",
+        "hub_private_repo",
+        "hub_strategy",
         "dataloader_num_workers",
     }
 )

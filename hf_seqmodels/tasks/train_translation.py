@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from hf_seqmodels.data.parallel import ParallelSource, load_parallel
 from hf_seqmodels.data.translation import IGNORE_INDEX, TranslationCollator, TranslationDataset
 from hf_seqmodels.data.translation_tokenizers import train_characters, train_joint_bpe
 from hf_seqmodels.models.configuration_transformer import VanillaTransformerConfig
+from hf_seqmodels.tasks.model_cards import CardArguments, DataSource, TrainingCard
 from hf_seqmodels.tasks.train_translation_arguments import (
     MODEL_TYPES,
     ParallelArguments,
@@ -52,14 +52,18 @@ def main(
     model_args: TranslationModelArguments,
     translation: TranslationArguments,
     args: EngineArguments,
+    card_args: CardArguments | None = None,
 ) -> TrainResult:
-    """Trains an encoder–decoder and leaves model, tokenizer, checkpoints and `results.json` in `args.output_dir`.
+    """Trains an encoder–decoder; model, tokenizer, card, checkpoints and `results.json` are in `args.output_dir`.
 
     Raises:
         ValueError: an argument, a file or a checkpoint that cannot be used; before any training.
     """
     check_final_model(translation, args)
     resume_from = open_run_folder(args)
+    dates = f"dates in {', '.join(data.date_locales)} and as ISO 8601" if data.is_dates else ""
+    source = DataSource.of(data.train_file, data.dataset_name, data.dataset_config_name, dates)
+    card = TrainingCard("train_translation", (data, model_args, translation, args), source, card_args, args.output_dir)
     state = PartialState()
     splits = read_pairs(data, translation.test)
     with state.main_process_first():  # the others find the tokenizer on the disk
@@ -78,8 +82,7 @@ def main(
     metric = translation.metric_for_best_model
     engine = Engine(
         model,
-        # The model to push is chosen after the training.
-        replace(args, push_to_hub=False),
+        args,
         [phase],
         count_items=count_targets,
         evaluate=lambda engine: evaluate(engine, sets["validation"], tokenizer, data, translation),
@@ -90,7 +93,7 @@ def main(
         early_stopping=None
         if metric is None
         else EarlyStopping(metric, translation.early_stopping_patience, greater_is_better=metric != "loss"),
-        finish=lambda engine: finish(engine, sets, tokenizer, data, translation, args),
+        finish=lambda engine: finish(engine, sets, tokenizer, data, translation, args, card),
     )
     if state.is_main_process:
         parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -98,6 +101,7 @@ def main(
         pairs = ", ".join(f"{len(pairs)} {name}" for name, pairs in splits.items())
         print(f"{type(model).__name__}, {parameters / 1e6:.2f}M parameters, {args.max_steps} steps, pairs: {pairs}")
         print(where, flush=True)
+    card.begin(engine.state.step)
     return engine.train()
 
 
@@ -315,8 +319,9 @@ def finish(
     data: ParallelArguments,
     translation: TranslationArguments,
     args: EngineArguments,
+    card: TrainingCard,
 ) -> None:
-    """Chooses the final model, evaluates it as it lies on the disk, and writes `results.json`.
+    """Chooses the final model, evaluates it as it lies on the disk, and writes `results.json` and the model card.
 
     It is the mean of the last checkpoints if there is to be one, else the best, else the last.
     """
@@ -354,8 +359,5 @@ def finish(
     if accelerator.is_main_process:
         (folder / RESULTS).write_text(json.dumps(results, indent=1), encoding="utf-8")
         print(json.dumps(results, indent=1), flush=True)
-        if args.push_to_hub:
-            repository = args.hub_model_id or folder.resolve().name
-            model.push_to_hub(repository)
-            tokenizer.push_to_hub(repository)
+        card.write(model, {name: results[name] for name in sets if name in results}, engine.state.step)
     accelerator.wait_for_everyone()

@@ -5,6 +5,7 @@ from typing import Any
 
 from hf_seqmodels.training.optimizers import OPTIMIZERS
 from hf_seqmodels.training.precision import PRECISIONS
+from hf_seqmodels.training.pushing import HUB_STRATEGIES
 from hf_seqmodels.training.schedules import SCHEDULES
 
 # `base_learning_rate` is that of a batch of so many examples.
@@ -75,6 +76,10 @@ class EngineArguments:
     disable_tqdm: bool = _option(False, "No progress bar.")
     push_to_hub: bool = _option(False, "Push the trained model to the Hub.")
     hub_model_id: str | None = _option(None, "Repository for push_to_hub; by default the name of output_dir.")
+    hub_private_repo: bool = _option(False, "Make that repository private, if it is new.")
+    hub_strategy: str = _option(
+        "end", "When to push: end = the trained model; every_save = the model of each checkpoint, too."
+    )
 
     def __post_init__(self) -> None:
         for name in (
@@ -99,6 +104,7 @@ class EngineArguments:
             ("lr_scheduler_type", SCHEDULES),
             ("optim", OPTIMIZERS),
             ("mixed_precision", PRECISIONS),
+            ("hub_strategy", HUB_STRATEGIES),
         ):
             self._require(name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
         self._require("warmup_steps", self.warmup_steps >= 0, "at least 0")

@@ -77,7 +77,8 @@ class Engine:
         before_step: called with the number of each optimiser step (1, 2, …) before it, to set what changes as training
             goes.
         early_stopping: which evaluation's model is kept in `best/`, and when training ends early.
-        finish: engine -> nothing; called at the end, the model saved, while the processes still talk to each other.
+        finish: engine -> nothing; called at the end, the model saved, while the processes still talk to each other;
+            what it writes into the output folder is pushed with the model.
 
     Raises:
         ValueError: the phases do not add up, or the precision does not go with the set-up.
@@ -190,6 +191,7 @@ class Engine:
         Raises:
             NonFiniteLossError: the loss or the gradient is NaN or infinite; the last checkpoint is kept.
             CheckpointError: a checkpoint could not be written; earlier ones are kept.
+            PushError: the trained model is saved, but could not be pushed.
         """
         if self.args.report_to:
             self.accelerator.init_trackers("hf_seqmodels", config=_plain(vars(self.args)))
@@ -215,6 +217,9 @@ class Engine:
             self._finish()
         self.reporter.close()
         self.accelerator.end_training()
+        if stopped_by is None:
+            # Last of all: however long it takes, no process waits for another.
+            self.storage.push_final()
         return TrainResult(self.state.step, self.state.history, self.metrics, stopped_by)
 
     def _gemm_rate(self) -> float | None:
@@ -350,6 +355,8 @@ class Engine:
             self._evaluate()
         if not last and self.args.save_steps and step % self.args.save_steps == 0:
             self.storage.save_checkpoint(self.state, self.carried)
+            if self.args.push_to_hub and self.args.hub_strategy == "every_save":
+                self.storage.push_midway(step)
             self.reporter.restart_clock()
 
     def _evaluate(self) -> None:

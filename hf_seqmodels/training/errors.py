@@ -11,3 +11,7 @@ class NonFiniteLossError(TrainingError):
 
 class CheckpointError(TrainingError):
     """A checkpoint cannot be written, or cannot be used."""
+
+
+class PushError(TrainingError):
+    """The trained model is saved, but could not be pushed to the Hub."""

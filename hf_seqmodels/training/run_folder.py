@@ -7,16 +7,18 @@ from accelerate.utils import parse_flag_from_env
 
 from hf_seqmodels.training.arguments import EngineArguments
 from hf_seqmodels.training.checkpoint import find_checkpoint, remove_unfinished
+from hf_seqmodels.training.pushing import HubRepository
 
 
 def open_run_folder(args: EngineArguments) -> Path | None:
-    """Makes the output folder, or finds the checkpoint in it to resume from.
+    """Makes the output folder, or finds the checkpoint in it to resume from; checks where the model is to be pushed.
 
     Returns:
         The checkpoint, or `None` to start anew.
 
     Raises:
-        ValueError: the folder is a file, or is not empty and is not to be resumed.
+        ValueError: the folder is a file, or is not empty and is not to be resumed; or the repository cannot be
+            pushed to.
         CheckpointError: the checkpoint that was asked for is missing or damaged.
     """
     folder = Path(args.output_dir)
@@ -29,6 +31,8 @@ def open_run_folder(args: EngineArguments) -> Path | None:
             f"output_dir={args.output_dir!r} is not empty. Continue that run with --resume_from_checkpoint auto, "
             "or choose another folder."
         )
+    if args.push_to_hub:
+        HubRepository.of(args).check()
     state.wait_for_everyone()  # all processes have looked before one writes
     with state.main_process_first():
         folder.mkdir(parents=True, exist_ok=True)

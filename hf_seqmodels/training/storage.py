@@ -16,6 +16,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from hf_seqmodels.training import checkpoint, ema, rng
@@ -26,6 +27,7 @@ from hf_seqmodels.training.ema import AveragedWeights
 from hf_seqmodels.training.errors import CheckpointError
 from hf_seqmodels.training.optimizers import check_groups
 from hf_seqmodels.training.precision import MasterWeights
+from hf_seqmodels.training.pushing import HubRepository, Pusher
 from hf_seqmodels.training.state import RunState
 
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -62,6 +64,9 @@ class RunStorage:
         self.processing_class = processing_class
         self.sharded = accelerator.distributed_type == DistributedType.FSDP
         self.folder = Path(args.output_dir)
+        self.pusher: Pusher | None = None
+        if args.push_to_hub and accelerator.is_main_process:
+            self.pusher = Pusher(HubRepository.of(args), say=tqdm.write)
         self._saved: int | None = None  # step of the last checkpoint in `folder` that is known to be whole
 
     def save_checkpoint(self, state: RunState, carried: CarriedStates) -> Path:
@@ -118,31 +123,50 @@ class RunStorage:
             return get_optimizer_state_dict(self.model, self.optimizer, options=_WHOLE)
         return self.optimizer.state_dict()
 
-    def _save_model(
-        self, folder: Path, weights: dict[str, torch.Tensor] | None, averaged: bool = False, **push: Any
-    ) -> None:
+    def _save_model(self, folder: Path, weights: dict[str, torch.Tensor] | None, averaged: bool = False) -> None:
         with ExitStack() as values:
             if self.masters is not None:
                 values.enter_context(self.masters.full_precision())
             if averaged and self.average is not None:
                 values.enter_context(self.average.swapped_in())
-            self.model.save_pretrained(folder, state_dict=weights, **push)
+            self.model.save_pretrained(folder, state_dict=weights)
         if self.processing_class is not None:
-            self.processing_class.save_pretrained(folder, **push)
+            self.processing_class.save_pretrained(folder)
 
     def save_final(self) -> None:
-        """Puts the trained model into the output folder itself, and pushes it if asked to.
+        """Puts the trained model into the output folder itself.
 
         It is the averaged one, if there is an average.
         """
         weights = self.accelerator.get_state_dict(self.model) if self.sharded else None
         if self.accelerator.is_main_process:
-            push: dict[str, Any] = {}
-            if self.args.push_to_hub:
-                # Pushed while it is saved: `model.push_to_hub` would take rounded weights, or one process's shards.
-                push = {"push_to_hub": True, "repo_id": self.args.hub_model_id or self.folder.resolve().name}
-            self._save_model(self.folder, weights, averaged=True, **push)
+            self._save_model(self.folder, weights, averaged=True)
         self.accelerator.wait_for_everyone()
+
+    def push_midway(self, step: int) -> None:
+        """Begins to push the model as it is, averaged if there is an average, unless an upload is still under way.
+
+        What is pushed is a copy: it is the one that is loaded, and rotation leaves it alone.
+        """
+        weights = self.accelerator.get_state_dict(self.model) if self.sharded else None
+        if self.pusher is None or self.pusher.is_busy:
+            return
+        aside = checkpoint.aside_folder(self.folder / f"push-{step:06d}")
+        try:
+            self._save_model(aside, weights, averaged=True)
+        except _WRITE_ERRORS as error:
+            self.pusher.tell(error)
+        else:
+            self.pusher.push_aside(aside, f"Training in progress, step {step}")
+
+    def push_final(self) -> None:
+        """Pushes what lies in the output folder itself. The other processes have nothing to do with it, nor wait.
+
+        Raises:
+            PushError: it failed for good.
+        """
+        if self.pusher is not None:
+            self.pusher.push(self.folder, "End of training")
 
     def save_best(self) -> None:
         """Puts the model, averaged if there is an average, into `best/`, in place of the one there."""
