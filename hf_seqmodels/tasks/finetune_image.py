@@ -31,7 +31,7 @@ from .finetune_image_arguments import FinetuneImageArguments
 from .image_arguments import AugmentationArguments, ImageArguments
 from .image_trainer import EpochImages, ImageTrainer, freeze
 from .text_metrics import argmax_logits, classification_metrics
-from .trainer_runs import DEFAULTS, checkpoint_to_resume, keep_parameter_names, train_and_evaluate
+from .trainer_runs import DEFAULTS, checkpoint_to_resume, keep_parameter_names, push, train_and_evaluate
 
 DESCRIPTION = "Fine-tunes an image classifier, from a checkpoint of any objective or from scratch."
 EPILOG = """examples:
@@ -59,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
 
     Raises:
         SystemExit: bad arguments.
+        PushError: the trained model is saved, but could not be pushed.
         ValueError: bad images, an output folder with something in it; the message names the culprit.
     """
     arguments, images, augmentation, training = parse(
@@ -114,8 +115,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     )
     if trainer.is_world_process_zero():
         _print_results(results, splits, training)
-    if training.push_to_hub:
-        trainer.push_to_hub()
+    push(trainer)
     return results
 
 

@@ -32,7 +32,7 @@ from hf_seqmodels.models.losses import token_cross_entropy
 from .arguments import parse
 from .finetune_text_arguments import FinetuneTextArguments
 from .text_metrics import argmax_logits, classification_metrics, tagging_metrics, viterbi_tags
-from .trainer_runs import DEFAULTS, checkpoint_to_resume, keep_parameter_names, train_and_evaluate
+from .trainer_runs import DEFAULTS, checkpoint_to_resume, keep_parameter_names, push, train_and_evaluate
 
 DESCRIPTION = "Fine-tunes a model on labelled text: classes of sentences or sentence pairs, or tags of tokens."
 EPILOG = """examples:
@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
 
     Raises:
         SystemExit: bad arguments.
+        PushError: the trained model is saved, but could not be pushed.
         ValueError: bad data, an output folder with something in it; the message names the culprit.
     """
     arguments, training = parse(
@@ -100,8 +101,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     results = train_and_evaluate(trainer, checkpoint, datasets.get("test"))
     if trainer.is_world_process_zero():
         _print_results(results, splits, training)
-    if training.push_to_hub:
-        trainer.push_to_hub()
+    push(trainer)
     return results
 
 

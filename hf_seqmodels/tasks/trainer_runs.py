@@ -8,6 +8,8 @@ import torch
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
+from hf_seqmodels.training.pushing import HubRepository, Pusher
+
 # Our defaults for transformers' flags: evaluate after each epoch and end with the best model.
 DEFAULTS: dict[str, Any] = {
     "per_device_train_batch_size": 32,
@@ -26,7 +28,8 @@ def checkpoint_to_resume(training: TrainingArguments) -> str | None:
     """The checkpoint that the arguments ask for; `auto` is the newest in the output folder, if there is one.
 
     Raises:
-        ValueError: the output folder has something in it that is not to be resumed.
+        ValueError: the output folder has something in it that is not to be resumed, or the repository that the model
+            is to be pushed to cannot be.
     """
     folder = Path(str(training.output_dir))
     resume = training.resume_from_checkpoint
@@ -35,6 +38,8 @@ def checkpoint_to_resume(training: TrainingArguments) -> str | None:
             f"output_dir={str(folder)!r} is not empty. Continue that run with --resume_from_checkpoint auto, "
             "or choose another folder."
         )
+    if training.push_to_hub:
+        HubRepository.of(training).check()
     if resume != "auto":
         return resume
     checkpoint = get_last_checkpoint(str(folder)) if folder.is_dir() else None
@@ -53,16 +58,30 @@ def keep_parameter_names(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def train_and_evaluate(trainer: Trainer, checkpoint: str | None, test_dataset: Any = None) -> dict[str, float]:
-    """Trains, evaluates, and leaves model, state and `all_results.json` in the output folder.
+    """Trains, evaluates, and leaves model, state and `all_results.json` in the output folder. `push` pushes them.
 
     Returns:
         The final metrics, named `eval_…`, and `test_…` with test data.
     """
+    if trainer.args.push_to_hub and trainer.is_world_process_zero():
+        # What Trainer pushes while it trains are weights and configuration; the code that this names belongs to them.
+        trainer.model.config.save_pretrained(trainer.args.output_dir)
     trainer.train(resume_from_checkpoint=checkpoint)
     results = trainer.evaluate()
     if test_dataset is not None:
         results.update(trainer.evaluate(test_dataset, metric_key_prefix="test"))
-    trainer.save_model()
+    trainer.save_model(_internal_call=True)  # else it would push, before all is saved and without trying again
     trainer.save_state()
     trainer.save_metrics("all", results, combined=False)
     return results
+
+
+def push(trainer: Trainer) -> None:
+    """Pushes what lies in the output folder, if the arguments ask for it; instead of `Trainer.push_to_hub`, which does
+    not try again when the network is down.
+
+    Raises:
+        PushError: it failed for good; the message says where the model lies and how to push it.
+    """
+    if trainer.args.push_to_hub and trainer.is_world_process_zero():
+        Pusher(HubRepository.of(trainer.args)).push(Path(str(trainer.args.output_dir)), "End of training")
