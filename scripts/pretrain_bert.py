@@ -5,6 +5,7 @@ import sys
 import transformers
 
 from hf_seqmodels.tasks.arguments import parse
+from hf_seqmodels.tasks.model_cards import CardArguments
 from hf_seqmodels.tasks.pretrain_bert import main
 from hf_seqmodels.tasks.pretrain_bert_arguments import ModelArguments, ObjectiveArguments, TextArguments
 from hf_seqmodels.training import EngineArguments, TrainingError
@@ -19,7 +20,7 @@ examples:
 
 if __name__ == "__main__":
     arguments = parse(
-        (TextArguments, ModelArguments, ObjectiveArguments, EngineArguments),
+        (TextArguments, ModelArguments, ObjectiveArguments, EngineArguments, CardArguments),
         description="Pretrains SeqBert (masked language model and next sentence prediction).",
         epilog=EPILOG,
     )

@@ -6,6 +6,7 @@ import transformers
 
 from hf_seqmodels.tasks.arguments import parse
 from hf_seqmodels.tasks.image_arguments import AugmentationArguments, ImageArguments
+from hf_seqmodels.tasks.model_cards import CardArguments
 from hf_seqmodels.tasks.pretrain_vit import main
 from hf_seqmodels.tasks.pretrain_vit_arguments import ViTModelArguments, ViTObjectiveArguments
 from hf_seqmodels.training import EngineArguments, TrainingError
@@ -20,7 +21,14 @@ examples:
 
 if __name__ == "__main__":
     arguments = parse(
-        (ImageArguments, ViTModelArguments, ViTObjectiveArguments, AugmentationArguments, EngineArguments),
+        (
+            ImageArguments,
+            ViTModelArguments,
+            ViTObjectiveArguments,
+            AugmentationArguments,
+            EngineArguments,
+            CardArguments,
+        ),
         description="Trains SeqViT: classification, MAE, SimMIM or the ViT paper's patch prediction.",
         epilog=EPILOG,
     )

@@ -5,6 +5,7 @@ import sys
 import transformers
 
 from hf_seqmodels.tasks.arguments import parse
+from hf_seqmodels.tasks.model_cards import CardArguments
 from hf_seqmodels.tasks.train_lm import main
 from hf_seqmodels.tasks.train_lm_arguments import LMModelArguments, LMObjectiveArguments, LMTextArguments
 from hf_seqmodels.training import EngineArguments, TrainingError
@@ -20,7 +21,7 @@ examples:
 
 if __name__ == "__main__":
     arguments = parse(
-        (LMTextArguments, LMModelArguments, LMObjectiveArguments, EngineArguments),
+        (LMTextArguments, LMModelArguments, LMObjectiveArguments, EngineArguments, CardArguments),
         description="Trains RNN, LSTM and GRU language models on contiguous text or on documents.",
         epilog=EPILOG,
     )

@@ -5,6 +5,7 @@ import sys
 import transformers
 
 from hf_seqmodels.tasks.arguments import parse
+from hf_seqmodels.tasks.model_cards import CardArguments
 from hf_seqmodels.tasks.train_translation import main
 from hf_seqmodels.tasks.train_translation_arguments import (
     ParallelArguments,
@@ -23,7 +24,7 @@ examples:
 
 if __name__ == "__main__":
     arguments = parse(
-        (ParallelArguments, TranslationModelArguments, TranslationArguments, EngineArguments),
+        (ParallelArguments, TranslationModelArguments, TranslationArguments, EngineArguments, CardArguments),
         description="Trains Seq2Seq, Seq2Seq with attention, and the original Transformer on parallel text.",
         epilog=EPILOG,
     )

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import CONFIG_NAME
 
+from .model_card import load_card, write_pushed_card
+
 
 class CarriesCode(PreTrainedConfig):
     """Base of every configuration: what is saved with it loads where this package is not installed.
@@ -47,7 +49,14 @@ class SavesOwnNames(PreTrainedModel):
         self, save_directory: Any, *, save_original_format: bool = False, **kwargs: Any
     ) -> None:
         """As transformers', but under our own parameter names, which `Trainer` needs to resume."""
+        # Pushing puts the repository's card, or a form, in the place of the one that is there.
+        self._present_card = load_card(save_directory) if kwargs.get("push_to_hub") else None
         super().save_pretrained(save_directory, save_original_format=save_original_format, **kwargs)
+
+    def _upload_modified_files(self, working_dir: Any, repo_id: str, *args: Any, **kwargs: Any) -> Any:
+        """As transformers', with a model card that says what the model is."""
+        write_pushed_card(working_dir, self, repo_id, self._present_card)
+        return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
 
 
 __all__ = ["CarriesCode", "SavesOwnNames"]

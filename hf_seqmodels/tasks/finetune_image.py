@@ -30,6 +30,7 @@ from .arguments import parse
 from .finetune_image_arguments import FinetuneImageArguments
 from .image_arguments import AugmentationArguments, ImageArguments
 from .image_trainer import EpochImages, ImageTrainer, freeze
+from .model_cards import EMBEDDED_IMAGES, CardArguments, DataSource, TrainingCard
 from .text_metrics import argmax_logits, classification_metrics
 from .trainer_runs import DEFAULTS, checkpoint_to_resume, keep_parameter_names, push, train_and_evaluate
 
@@ -62,14 +63,18 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         PushError: the trained model is saved, but could not be pushed.
         ValueError: bad images, an output folder with something in it; the message names the culprit.
     """
-    arguments, images, augmentation, training = parse(
-        (FinetuneImageArguments, ImageArguments, AugmentationArguments, TrainingArguments),
+    arguments, images, augmentation, training, card_arguments = parse(
+        (FinetuneImageArguments, ImageArguments, AugmentationArguments, TrainingArguments, CardArguments),
         argv,
         DESCRIPTION,
         EPILOG,
         IMAGE_DEFAULTS,
     )
     checkpoint = checkpoint_to_resume(training)
+    given = (arguments, images, augmentation)
+    files = [images.train_folder, images.train_file]
+    source = DataSource.of(files, images.dataset_name, images.dataset_config_name, *EMBEDDED_IMAGES)
+    card = TrainingCard("finetune_image", given, source, card_arguments, str(training.output_dir), argv)
     transformers.set_seed(training.seed)
     config = _load_config(arguments, images)
     height, width = as_pair(config.image_size)
@@ -111,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     )
     test = splits.datasets.get("test")
     results = train_and_evaluate(
-        trainer, checkpoint, None if test is None else EpochImages(ImageDataset(test, shape, training.seed))
+        trainer, card, checkpoint, None if test is None else EpochImages(ImageDataset(test, shape, training.seed))
     )
     if trainer.is_world_process_zero():
         _print_results(results, splits, training)

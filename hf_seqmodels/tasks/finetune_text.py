@@ -31,6 +31,7 @@ from hf_seqmodels.models.losses import token_cross_entropy
 
 from .arguments import parse
 from .finetune_text_arguments import FinetuneTextArguments
+from .model_cards import EMBEDDED_DOCSTRINGS, CardArguments, DataSource, TrainingCard
 from .text_metrics import argmax_logits, classification_metrics, tagging_metrics, viterbi_tags
 from .trainer_runs import DEFAULTS, checkpoint_to_resume, keep_parameter_names, push, train_and_evaluate
 
@@ -63,14 +64,18 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         PushError: the trained model is saved, but could not be pushed.
         ValueError: bad data, an output folder with something in it; the message names the culprit.
     """
-    arguments, training = parse(
-        (FinetuneTextArguments, TrainingArguments),
+    arguments, training, card_arguments = parse(
+        (FinetuneTextArguments, TrainingArguments, CardArguments),
         argv,
         DESCRIPTION,
         EPILOG,
         {**DEFAULTS, "output_dir": "out/finetune_text"},
     )
     checkpoint = checkpoint_to_resume(training)
+    source = DataSource.of(
+        [arguments.train_file], arguments.dataset_name, arguments.dataset_config_name, *EMBEDDED_DOCSTRINGS
+    )
+    card = TrainingCard("finetune_text", (arguments,), source, card_arguments, str(training.output_dir), argv)
     splits = _load_splits(arguments).with_validation(arguments.validation_share, training.seed)
     transformers.set_seed(training.seed)
     tokenizer, model = load_model(arguments, splits)
@@ -98,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         # A CRF's own loss honours num_items_in_batch, and needs more than its logits.
         compute_loss_func=None if has_crf else partial(exact_loss, label_smoothing=training.label_smoothing_factor),
     )
-    results = train_and_evaluate(trainer, checkpoint, datasets.get("test"))
+    results = train_and_evaluate(trainer, card, checkpoint, datasets.get("test"))
     if trainer.is_world_process_zero():
         _print_results(results, splits, training)
     push(trainer)

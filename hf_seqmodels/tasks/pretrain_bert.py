@@ -24,6 +24,7 @@ from hf_seqmodels.models.configuration_bert import SeqBertConfig
 from hf_seqmodels.models.losses import IGNORE_INDEX
 from hf_seqmodels.models.modeling_bert_pretraining import SeqBertForMaskedLM, SeqBertForPreTraining
 from hf_seqmodels.tasks.bert_evaluation import evaluate_pretraining
+from hf_seqmodels.tasks.model_cards import EMBEDDED_TEXT, CardArguments, DataSource, TrainingCard
 from hf_seqmodels.tasks.pretrain_bert_arguments import ModelArguments, ObjectiveArguments, TextArguments
 from hf_seqmodels.training import Engine, EngineArguments, Phase, TrainResult, open_run_folder
 from hf_seqmodels.training.flops import count_flops
@@ -47,14 +48,20 @@ class Corpus:
 
 
 def main(
-    text: TextArguments, model_args: ModelArguments, objective: ObjectiveArguments, args: EngineArguments
+    text: TextArguments,
+    model_args: ModelArguments,
+    objective: ObjectiveArguments,
+    args: EngineArguments,
+    card_args: CardArguments | None = None,
 ) -> TrainResult:
-    """Pretrains SeqBert and leaves model, tokenizer and checkpoints in `args.output_dir`.
+    """Pretrains SeqBert and leaves model, tokenizer, model card and checkpoints in `args.output_dir`.
 
     Raises:
         ValueError: an argument, a file or a checkpoint that cannot be used; before any training.
     """
     resume_from = open_run_folder(args)
+    data = DataSource.of(text.train_file, text.dataset_name, text.dataset_config_name, *EMBEDDED_TEXT)
+    card = TrainingCard("pretrain_bert", (text, model_args, objective, args), data, card_args, args.output_dir)
     state = PartialState()
     with state.main_process_first():  # the others find tokenizer and tokens on the disk
         corpus = prepare_corpus(text, model_args, objective, args)
@@ -79,11 +86,13 @@ def main(
         resume_from=resume_from,
         processing_class=corpus.tokenizer,
         flops_per_unit=flops,
+        finish=card.after_engine,
     )
     if state.is_main_process:
         parameters = sum(parameter.numel() for parameter in model.parameters())
         where = f"resuming from {resume_from}" if resume_from else f"new run in {args.output_dir}"
         print(f"{type(model).__name__}, {parameters / 1e6:.1f}M parameters, {args.max_steps} steps; {where}")
+    card.begin(engine.state.step)
     return engine.train()
 
 

@@ -26,6 +26,7 @@ from hf_seqmodels.models.modeling_vit_masked import SeqViTForMaskedImageModeling
 from hf_seqmodels.models.patches import as_pair
 from hf_seqmodels.tasks.image_arguments import AugmentationArguments, ImageArguments
 from hf_seqmodels.tasks.image_features import encode_images, judge_features
+from hf_seqmodels.tasks.model_cards import EMBEDDED_IMAGES, CardArguments, DataSource, TrainingCard
 from hf_seqmodels.tasks.pretrain_vit_arguments import ViTModelArguments, ViTObjectiveArguments
 from hf_seqmodels.tasks.vit_evaluation import count_items, evaluate_vit
 from hf_seqmodels.training import Engine, EngineArguments, Phase, TrainResult, open_run_folder
@@ -78,13 +79,18 @@ def main(
     objective: ViTObjectiveArguments,
     augmentation: AugmentationArguments,
     args: EngineArguments,
+    card_args: CardArguments | None = None,
 ) -> TrainResult:
-    """Trains SeqViT and leaves model, processor, checkpoints and `all_results.json` in `args.output_dir`.
+    """Trains SeqViT and leaves model, processor, card, checkpoints and `all_results.json` in `args.output_dir`.
 
     Raises:
         ValueError: an argument, an image or a checkpoint that cannot be used; before any training.
     """
     resume_from = open_run_folder(args)
+    given = (images, model_args, objective, augmentation, args)
+    files = [images.train_folder, images.train_file]
+    source = DataSource.of(files, images.dataset_name, images.dataset_config_name, *EMBEDDED_IMAGES)
+    card = TrainingCard("pretrain_vit", given, source, card_args, args.output_dir)
     state = PartialState()
     rule = augmentation.rule()
     config = model_config(images, model_args)
@@ -98,6 +104,12 @@ def main(
     if objective.num_train_epochs is not None:
         examples = args.total_batch_size(state.num_processes)
         args.max_steps = max(1, math.ceil(objective.num_train_epochs * len(train) / examples))
+
+    def finish(engine: Engine) -> None:
+        if engine.accelerator.is_main_process:
+            results = report(objective, data, engine.state.step, engine.metrics, args)
+            card.write(engine.model, {"validation": results}, engine.state.step)
+
     engine = Engine(
         model,
         args,
@@ -115,6 +127,7 @@ def main(
         unit="images",
         count_units=count_images,
         flops_per_unit=_flops_per_image(model, train, collate),
+        finish=finish,
     )
     if state.is_main_process:
         parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -123,10 +136,8 @@ def main(
             f"{type(model).__name__}, {parameters / 1e6:.2f}M parameters, {len(train)} images, {args.max_steps} steps "
             f"({args.max_steps * args.total_batch_size(state.num_processes) / len(train):.1f} epochs); {where}"
         )
-    result = engine.train()
-    if result.stopped_by is None and state.is_main_process:
-        report(objective, data, result, args)
-    return result
+    card.begin(engine.state.step)
+    return engine.train()
 
 
 def model_config(images: ImageArguments, model_args: ViTModelArguments) -> SeqViTConfig:
@@ -203,10 +214,10 @@ def _flops_per_image(model: SeqViTPreTrainedModel, dataset: ImageDataset, collat
 
 
 def report(
-    objective: ViTObjectiveArguments, data: Images, result: TrainResult, args: EngineArguments
+    objective: ViTObjectiveArguments, data: Images, step: int, metrics: dict[str, float], args: EngineArguments
 ) -> dict[str, float]:
     """Judges the features of a saved model trained without labels, prints results, writes `all_results.json`."""
-    results = dict(result.metrics)
+    results = dict(metrics)
     if objective.objective != "classification" and data.names is not None and objective.feature_examples:
         plain = ClassificationCollator(None, args.seed, data.mean, data.std, len(data.names))
         model = MODELS[objective.objective].from_pretrained(args.output_dir)
@@ -222,7 +233,7 @@ def report(
         ]
         results.update(judge_features(*sides))
     path = Path(args.output_dir) / "all_results.json"
-    path.write_text(json.dumps({"step": result.step, **results}, indent=1), encoding="utf-8")
+    path.write_text(json.dumps({"step": step, **results}, indent=1), encoding="utf-8")
     print("\n".join([f"  {name:<18}{value:.4f}" for name, value in results.items()]))
     print(f"Results are in {path.resolve()}.")
     return results

@@ -33,6 +33,7 @@ from hf_seqmodels.data.language_modeling import (
 from hf_seqmodels.data.lm_tokenizers import tokenize_texts, train_lm_tokenizer
 from hf_seqmodels.models.recurrent_cache import RecurrentCache
 from hf_seqmodels.tasks.lm_evaluation import count_items, evaluate_contiguous, evaluate_documents
+from hf_seqmodels.tasks.model_cards import EMBEDDED_TEXT, CardArguments, DataSource, TrainingCard
 from hf_seqmodels.tasks.train_lm_arguments import (
     MODEL_TYPES,
     LMModelArguments,
@@ -58,14 +59,20 @@ class Task:
 
 
 def main(
-    text: LMTextArguments, model_args: LMModelArguments, objective: LMObjectiveArguments, args: EngineArguments
+    text: LMTextArguments,
+    model_args: LMModelArguments,
+    objective: LMObjectiveArguments,
+    args: EngineArguments,
+    card_args: CardArguments | None = None,
 ) -> TrainResult:
-    """Trains an RNN, LSTM or GRU language model and leaves model, tokenizer and checkpoints in `args.output_dir`.
+    """Trains an RNN, LSTM or GRU language model and leaves model, tokenizer, card, checkpoints in `args.output_dir`.
 
     Raises:
         ValueError: an argument, a file or a checkpoint that cannot be used; before any training.
     """
     resume_from = open_run_folder(args)
+    data = DataSource.of(text.train_file, text.dataset_name, text.dataset_config_name, *EMBEDDED_TEXT)
+    card = TrainingCard("train_lm", (text, model_args, objective, args), data, card_args, args.output_dir)
     state = PartialState()
     training, held_out = read_corpus(text, objective)
     with state.main_process_first():  # the others find the tokenizer on the disk
@@ -88,11 +95,13 @@ def main(
         resume_from=resume_from,
         processing_class=tokenizer,
         flops_per_unit=flops_per_token(model),
+        finish=card.after_engine,
     )
     if state.is_main_process:
         parameters = sum(parameter.numel() for parameter in model.parameters())
         where = f"resuming from {resume_from}" if resume_from else f"new run in {args.output_dir}"
         print(f"{type(model).__name__}, {parameters / 1e6:.2f}M parameters, {args.max_steps} steps; {where}")
+    card.begin(engine.state.step)
     result = engine.train()
     if result.stopped_by is None and objective.sample_length and state.is_main_process:
         print(sample(args.output_dir, task.prompt, objective.sample_length, args.seed))

@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
 from hf_seqmodels.training.pushing import HubRepository, Pusher
+
+from .model_cards import TrainingCard
 
 # Our defaults for transformers' flags: evaluate after each epoch and end with the best model.
 DEFAULTS: dict[str, Any] = {
@@ -57,12 +60,16 @@ def keep_parameter_names(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
-def train_and_evaluate(trainer: Trainer, checkpoint: str | None, test_dataset: Any = None) -> dict[str, float]:
-    """Trains, evaluates, and leaves model, state and `all_results.json` in the output folder. `push` pushes them.
+def train_and_evaluate(
+    trainer: Trainer, card: TrainingCard, checkpoint: str | None, test_dataset: Any = None
+) -> dict[str, float]:
+    """Trains, evaluates, and leaves model, card, state and `all_results.json` in the output folder, for `push`.
 
     Returns:
         The final metrics, named `eval_…`, and `test_…` with test data.
     """
+    if checkpoint is not None:
+        card.begin(TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME)).global_step)
     if trainer.args.push_to_hub and trainer.is_world_process_zero():
         # What Trainer pushes while it trains are weights and configuration; the code that this names belongs to them.
         trainer.model.config.save_pretrained(trainer.args.output_dir)
@@ -73,6 +80,7 @@ def train_and_evaluate(trainer: Trainer, checkpoint: str | None, test_dataset: A
     trainer.save_model(_internal_call=True)  # else it would push, before all is saved and without trying again
     trainer.save_state()
     trainer.save_metrics("all", results, combined=False)
+    card.after_trainer(trainer, results)
     return results
 
 
