@@ -1,0 +1,1 @@
+"""The claims of the story, in its order; each module has one."""
