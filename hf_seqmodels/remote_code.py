@@ -53,7 +53,8 @@ def write_code(config: PreTrainedConfig, folder: str | os.PathLike) -> dict[str,
 def _heads(config_class: type[PreTrainedConfig]) -> dict[str, type]:
     mappings = ((name, getattr(transformers, name, None)) for name in _AUTO_CLASSES)
     models = ((name, getattr(auto, "_model_mapping", None)) for name, auto in mappings)
-    return {name: mapping[config_class] for name, mapping in models if mapping and config_class in mapping}
+    # Not `if mapping`: its truth value imports every model of transformers, which takes ten seconds.
+    return {name: mapping[config_class] for name, mapping in models if mapping is not None and config_class in mapping}
 
 
 def _users_references(config: PreTrainedConfig, folder: str | os.PathLike) -> dict[str, str]:
