@@ -309,18 +309,18 @@ def write_pushed_card(
         repo_id: of the repository.
         local: the card that was in the folder before.
     """
-    remote = load_card(folder)
     source = model.name_or_path or ""
-    cards = [local]
-    if local is None and os.path.isdir(source) and _same_weights(folder, source):
-        cards.append(load_card(source))
-    cards.append(None if remote is None or _is_template(remote) else remote)
-    cards.append(make_card(card_data(model), card_text(model, repo_id)))
-    settled = settle([moved(card, repo_id) for card in cards if card is not None])
-    settled.save(os.path.join(folder, CARD_NAME))
+    former = load_card(source) if os.path.isdir(source) and _same_weights(folder, source) else None
+    new = make_card(card_data(model), card_text(model, repo_id))
+    settle_pushed([local, former, load_card(folder), new], repo_id).save(os.path.join(folder, CARD_NAME))
 
 
-def moved(card: ModelCard, repo_id: str) -> ModelCard:
+def settle_pushed(cards: Sequence[ModelCard | None], repo_id: str) -> ModelCard:
+    """The card for a repository, of several as `settle` does; empty forms do not count."""
+    return settle([_moved(card, repo_id) for card in cards if card is not None and not _is_template(card)])
+
+
+def _moved(card: ModelCard, repo_id: str) -> ModelCard:
     """A card of ours whose code loads the model from a repository; an edited one as it is."""
     if is_edited(card):
         return card
@@ -357,10 +357,10 @@ __all__ = [
     "is_edited",
     "load_card",
     "make_card",
-    "moved",
     "pipeline_tag_of",
     "save_card",
     "settle",
+    "settle_pushed",
     "table",
     "write_pushed_card",
 ]

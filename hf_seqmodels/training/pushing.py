@@ -12,9 +12,16 @@ from typing import Protocol
 import httpx2  # what huggingface_hub talks with; its errors come through
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from huggingface_hub import CommitOperationAdd, HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RevisionNotFoundError,
+)
 
+from hf_seqmodels.models.model_card import CARD_NAME, load_card, settle_pushed
 from hf_seqmodels.training.errors import PushError
 
 HUB_STRATEGIES = ("end", "every_save")
@@ -92,11 +99,13 @@ class HubRepository:
         Returns:
             Where the commit can be seen.
         """
+        repo_id = self.open()
+        self._settle_card(folder, repo_id)
         paths = sorted(path for path in folder.iterdir() if path.is_file() and path.name != _NOT_PUSHED)
         return (
             HfApi()
             .create_commit(
-                self.open(),
+                repo_id,
                 [CommitOperationAdd(path.name, path) for path in paths],
                 commit_message=message,
                 token=self.token,
@@ -104,6 +113,19 @@ class HubRepository:
             )
             .commit_url
         )
+
+    def _settle_card(self, folder: Path, repo_id: str) -> None:
+        """Makes the folder's model card that of the repository, whose text is kept where someone has edited it."""
+        card = load_card(folder)
+        if card is None:
+            return
+        try:
+            path = HfApi().hf_hub_download(repo_id, CARD_NAME, revision=self.revision, token=self.token)
+        except (EntryNotFoundError, RevisionNotFoundError):
+            remote = None
+        else:
+            remote = ModelCard.load(path)
+        settle_pushed([card, remote], repo_id).save(folder / CARD_NAME)
 
     def upload_command(self, folder: Path) -> str:
         """What does the same in a shell."""
