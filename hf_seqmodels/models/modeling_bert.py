@@ -38,7 +38,8 @@ class SeqBertEmbeddings(nn.Module):
         """Ids `(batch, seq_len)`, or embeddings in place of the words -> `(batch, seq_len, hidden)`."""
         words = self.word_embeddings(inputs.input_ids) if inputs.inputs_embeds is None else inputs.inputs_embeds
         if inputs.token_type_ids is None:
-            token_types = self.token_type_embeddings.weight[0]
+            # Called, not read: an adapter may have taken the table's place.
+            token_types = self.token_type_embeddings(torch.zeros((1, 1), dtype=torch.long, device=words.device))
         else:
             token_types = self.token_type_embeddings(inputs.token_type_ids)
         embeddings = words + token_types + self.position_embeddings(inputs.position_ids)

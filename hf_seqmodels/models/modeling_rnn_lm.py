@@ -147,6 +147,9 @@ class RecurrentForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
         if logits is not None and logits.shape[:2] == targets.shape:
             return summed_cross_entropy(logits.flatten(0, 1), labels, smoothing)
         assert self.lm_head is not None
+        if type(self.lm_head) is not nn.Linear:
+            # What has taken the layer's place (LoRA) is more than its weight, and has to be called.
+            return summed_cross_entropy(self.lm_head(rows), labels, smoothing)
         return chunked_cross_entropy(rows, self.lm_head.weight, self.lm_head.bias, labels, smoothing)
 
     def _penalties(
