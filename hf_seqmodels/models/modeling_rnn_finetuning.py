@@ -114,7 +114,11 @@ class RecurrentForSequenceClassification(RecurrentPreTrainedModel):
 
 
 class RecurrentForTokenClassification(RecurrentPreTrainedModel):
-    """A label for every token, each by itself or, with `use_crf`, the likeliest sequence (Lample et al. 2016)."""
+    """A label for every token, each by itself or, with `use_crf`, the likeliest sequence (Lample et al. 2016).
+
+    With `use_crf` leave Trainer's `label_smoothing_factor` at 0: it keeps the labels to itself, and without them only
+    the scores of single tags, not those of transitions, would be trained.
+    """
 
     def __init__(self, config: RecurrentConfig):
         super().__init__(config)

@@ -17,7 +17,17 @@ class PretrainingTrainer(Trainer):
     number to the model as `num_items_in_batch`. The NSP loss has a denominator of its own; this class counts it in the
     same way and passes it as `num_pairs_in_batch`. So the gradient does not depend on how a batch is cut into
     micro-batches. Batches without `next_sentence_label` are left as they are.
+
+    Raises:
+        ValueError: `label_smoothing_factor` is set: Trainer's smoothing knows one loss, of one `logits`.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        if factor := self.args.label_smoothing_factor:
+            raise ValueError(
+                f"label_smoothing_factor={factor}: masked tokens and next sentences together are not smoothed; use 0."
+            )
 
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
