@@ -13,8 +13,8 @@ import yaml
 _BLOCK = re.compile(r"\A\s*---\r?\n(?P<yaml>.*?)\r?\n---(?:\r?\n|\Z)", re.DOTALL)
 # Part of the Hub's list: those that a test may meet, and a few neighbours.
 LICENSES = frozenset(
-    "apache-2.0 mit bsd-2-clause bsd-3-clause gpl-3.0 lgpl-3.0 agpl-3.0 cc0-1.0 cc-by-4.0 cc-by-sa-4.0 cc-by-nc-4.0 "
-    "openrail afl-3.0 mpl-2.0 unlicense other unknown".split()
+    {"apache-2.0", "mit", "bsd-3-clause", "gpl-3.0", "lgpl-3.0", "agpl-3.0", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0"}
+    | {"cc-by-nc-4.0", "openrail", "afl-3.0", "mpl-2.0", "unlicense", "other", "unknown"}
 )
 _LISTS = ("tags", "datasets", "metrics", "language")
 

@@ -6,6 +6,8 @@ A line is JSON with the source of a function, its name and arguments, a token, a
 returns. The answer is a line with the exit code. `without` makes `import hf_seqmodels` fail.
 """
 
+import __future__
+
 import json
 import os
 import signal
@@ -42,7 +44,9 @@ def _run(request: dict[str, Any]) -> None:
     code = 0
     try:
         namespace: dict[str, Any] = {"__name__": "__client__"}
-        exec(compile(request["source"], request["name"], "exec"), namespace)
+        # Annotations stay text: what they name is imported in the tests only.
+        flags = __future__.annotations.compiler_flag
+        exec(compile(request["source"], request["name"], "exec", flags), namespace)
         value = namespace[request["name"]](**request["arguments"])
         (folder / "value.json").write_text(json.dumps(value))
     except SystemExit as end:

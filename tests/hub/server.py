@@ -2,8 +2,8 @@
 from it.
 
 What it answers and how follows the client's own source (huggingface_hub 2.4: hf_api.py, _commit_api.py, lfs.py,
-file_download.py). Repositories and files lie on the disk (`storage.py`), so a test can look at them. Xet is not spoken:
-clients need `HF_HUB_DISABLE_XET=1`.
+file_download.py). Repositories and files lie on the disk (`storage.py`), so a test can look at them. Xet is not
+spoken: clients need `HF_HUB_DISABLE_XET=1`.
 """
 
 import json
@@ -107,12 +107,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         path = urlsplit(self.path).path
-        for method, pattern, name in _ROUTES:
-            found = re.fullmatch(pattern, path)
-            if method == self.command and found:
-                break
-        else:
-            name, found = "unknown", None
+        matches = [(name, re.fullmatch(pattern, path)) for method, pattern, name in _ROUTES if method == self.command]
+        name, found = next((match for match in matches if match[1]), ("unknown", None))
         if self.server.is_down(name):
             self.close_connection = True
             return
