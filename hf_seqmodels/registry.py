@@ -163,6 +163,8 @@ _IMAGE_PIPELINES = {
 
 def pipeline_of(architecture: Architecture, auto_class: str) -> str | None:
     """The task of `pipeline()` for what an Auto class makes of an architecture, if there is one."""
+    if auto_class == "AutoModel" and architecture.config.is_encoder_decoder:
+        return None  # feature-extraction gives a model no target
     sees_images = architecture.models["AutoModel"].main_input_name == "pixel_values"
     return (_IMAGE_PIPELINES if sees_images else _TEXT_PIPELINES).get(auto_class)
 

@@ -138,6 +138,8 @@ def auto_class_of(model_class: type[PreTrainedModel]) -> str | None:
 def pipeline_tag_of(model_class: type[PreTrainedModel]) -> str | None:
     """The task of `pipeline()` that a model serves, which is the Hub's `pipeline_tag`; `None` if there is none."""
     head = _head(model_class)
+    if head.auto_class == "AutoModel" and getattr(model_class.config_class, "is_encoder_decoder", False):
+        return None  # feature-extraction gives a model no target
     return head.image_task if model_class.main_input_name == "pixel_values" else head.text_task
 
 
