@@ -150,7 +150,7 @@ class TranslationPipeline(Pipeline):
         self, inputs: dict[str, Any], return_attention: bool = False, **generate_kwargs: Any
     ) -> dict[str, Any]:
         source = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-        options = self._search(source["attention_mask"], generate_kwargs)
+        options, longest = self._search(source["attention_mask"], generate_kwargs)
         model: Any = self.model
         with evaluating(model):
             sequences = model.generate(**source, **options)
@@ -159,7 +159,12 @@ class TranslationPipeline(Pipeline):
             outputs = _look_again(model, repeated, sequences[:, :-1], return_attention)
         targets = sequences[:, 1:]
         settings = self._get_set_generation_params(options)
-        real = _up_to_the_end(targets, settings.get("eos_token_id"), settings.get("pad_token_id"))
+        possible = torch.ones_like(targets, dtype=torch.bool)
+        if longest is not None:
+            # Beam search fills up with the end token what was stopped before it.
+            own = longest.repeat_interleave(repeats)[:, None]
+            possible = torch.arange(targets.shape[1], device=targets.device) < own
+        real = _up_to_the_end(targets, possible, settings.get("eos_token_id"), settings.get("pad_token_id"))
         logits = outputs.logits.float()
         chosen = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
         lengths = real.sum(1)
@@ -173,12 +178,14 @@ class TranslationPipeline(Pipeline):
             "source": inputs["source"],
         }
 
-    def _search(self, attention_mask: torch.Tensor, generate_kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Arguments of `generate()` for sources with this mask."""
+    def _search(
+        self, attention_mask: torch.Tensor, generate_kwargs: dict[str, Any]
+    ) -> tuple[dict[str, Any], torch.Tensor | None]:
+        """Arguments of `generate()` for sources with this mask, and each one's own limit unless one is given."""
         options = self._prepare_generate_kwargs(generate_kwargs, return_dict_in_generate=False)
         settings = self._get_set_generation_params(options)
         if settings.get("max_new_tokens") is not None or settings.get("max_length") is not None:
-            return options
+            return options, None
         longest = (attention_mask.sum(1) * LENGTH_RATIO).round().long() + LENGTH_MARGIN
         limit = getattr(self.model.config, "max_position_embeddings", None)
         if limit is not None:
@@ -188,7 +195,7 @@ class TranslationPipeline(Pipeline):
             config.max_new_tokens = int(longest.max())  # the pipeline's own copy of the user's
         else:
             options["max_new_tokens"] = int(longest.max())
-        return {**options, "stopping_criteria": own}
+        return {**options, "stopping_criteria": own}, longest
 
     def postprocess(self, outputs: dict[str, Any]) -> list[dict[str, Any]]:  # type: ignore[override]
         source = outputs["source"]
@@ -232,14 +239,19 @@ def _look_again(
 
 
 def _up_to_the_end(
-    targets: torch.Tensor, eos_token_id: int | Sequence[int] | None, pad_token_id: int | None
+    targets: torch.Tensor, possible: torch.Tensor, eos_token_id: int | Sequence[int] | None, pad_token_id: int | None
 ) -> torch.Tensor:
-    """`(rows, target_len)`: true up to each target's first end, and up to its padding where it was stopped before."""
-    ends = torch.zeros_like(targets, dtype=torch.bool)
+    """`(rows, target_len)`: true up to each target's first end, and up to its padding where it was stopped before.
+
+    Args:
+        targets: `(rows, target_len)`.
+        possible: `(rows, target_len)`, false beyond a row's own limit.
+    """
+    ends = torch.zeros_like(possible)
     if eos_token_id is not None:
-        ends = torch.isin(targets, torch.as_tensor(eos_token_id, device=targets.device))
+        ends = possible & torch.isin(targets, torch.as_tensor(eos_token_id, device=targets.device))
     open_still = ends.cumsum(1) - ends.long() == 0
-    said = ends if pad_token_id is None else ends | (targets != pad_token_id)
+    said = possible if pad_token_id is None else ends | (possible & (targets != pad_token_id))
     return open_still & (said.flip(1).cumsum(1).flip(1) > 0)
 
 
