@@ -115,9 +115,9 @@ _SIZES = (
 )
 
 
-def _architecture(config: PreTrainedConfig) -> _Architecture | None:
+def _architecture(config_class: type[PreTrainedConfig]) -> _Architecture | None:
     """That of the configuration, or of the class that it derives from; `None` for transformers' own models."""
-    types = (getattr(cls, "model_type", None) for cls in type(config).__mro__)
+    types = (getattr(cls, "model_type", None) for cls in config_class.__mro__)
     return next((_ARCHITECTURES[name] for name in types if name in _ARCHITECTURES), None)
 
 
@@ -128,6 +128,12 @@ def _head(model_class: type) -> _Head:
             if cls.__name__.endswith(ending):
                 return head
     return _Head(None)
+
+
+def paper_of(config_class: type[PreTrainedConfig]) -> tuple[str, str] | None:
+    """Authors and year of the paper that an architecture comes from, and its address; `None` if none is known."""
+    architecture = _architecture(config_class)
+    return None if architecture is None else (architecture.paper, architecture.link)
 
 
 def auto_class_of(model_class: type[PreTrainedModel]) -> str | None:
@@ -150,7 +156,7 @@ def card_data(model: PreTrainedModel, **values: Any) -> ModelCardData:
         model: of this package or of transformers.
         values: further metadata of `ModelCardData`, in place of what follows from the model.
     """
-    architecture = _architecture(model.config)
+    architecture = _architecture(type(model.config))
     tags = [] if architecture is None else ["hf_seqmodels", architecture.tag]
     known: dict[str, Any] = {
         "license": UNKNOWN_LICENSE,
@@ -182,7 +188,7 @@ def table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _description(model: PreTrainedModel) -> str:
-    architecture, config = _architecture(model.config), model.config
+    architecture, config = _architecture(type(model.config)), model.config
     count = sum(parameter.numel() for parameter in model.parameters())
     what = f"a `{config.model_type}` of transformers"
     if architecture is not None:
@@ -196,7 +202,7 @@ def _usage(model: PreTrainedModel, name: str) -> str:
     auto_class = auto_class_of(type(model))
     if auto_class is None:
         return _code(model, name, f"from hf_seqmodels import {type(model).__name__}", type(model).__name__)
-    if _architecture(model.config) is None:
+    if _architecture(type(model.config)) is None:
         return _code(model, name, "", auto_class)
     with_package = _code(model, name, "import hf_seqmodels", auto_class)
     without = _code(model, name, "", auto_class, ", trust_remote_code=True")
@@ -359,6 +365,7 @@ __all__ = [
     "is_edited",
     "load_card",
     "make_card",
+    "paper_of",
     "pipeline_tag_of",
     "save_card",
     "settle",

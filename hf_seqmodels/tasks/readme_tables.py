@@ -3,22 +3,10 @@
 import argparse
 from pathlib import Path
 
+from hf_seqmodels.models.model_card import paper_of
 from hf_seqmodels.registry import ARCHITECTURES, Architecture, pipeline_of
 
 START, END = "<!-- classes: start (scripts/readme_tables.py) -->", "<!-- classes: end -->"
-
-# model_type -> the papers that an architecture comes from.
-PAPERS = {
-    "rnn": "[Elman 1990](https://doi.org/10.1207/s15516709cog1402_1)",
-    "lstm": "[Hochreiter & Schmidhuber 1997](https://doi.org/10.1162/neco.1997.9.8.1735)",
-    "gru": "[Cho et al. 2014](https://arxiv.org/abs/1406.1078)",
-    "seq2seq": "[Sutskever et al. 2014](https://arxiv.org/abs/1409.3215)",
-    "attention_seq2seq": "[Bahdanau et al. 2015](https://arxiv.org/abs/1409.0473), "
-    "[Luong et al. 2015](https://arxiv.org/abs/1508.04025)",
-    "vanilla_transformer": "[Vaswani et al. 2017](https://arxiv.org/abs/1706.03762)",
-    "seq_bert": "[Devlin et al. 2018](https://arxiv.org/abs/1810.04805)",
-    "seq_vit": "[Dosovitskiy et al. 2020](https://arxiv.org/abs/2010.11929)",
-}
 
 
 def class_table() -> str:
@@ -41,12 +29,12 @@ def with_class_table(text: str) -> str:
             raise ValueError(f"{marker} stands in the text {text.count(marker)} times; exactly once is expected.")
     before, rest = text.split(START)
     after = rest.split(END)[1]
-    return f"{before}{START}\n{class_table()}\n{END}{after}"
+    return f"{before}{START}\n\n{class_table()}\n\n{END}{after}"
 
 
 def _title(architecture: Architecture) -> str:
-    name, paper = architecture.config.__name__.removesuffix("Config"), PAPERS.get(architecture.config.model_type)
-    return f"**{name}**" + (f" ({paper})" if paper else "")
+    name, paper = architecture.config.__name__.removesuffix("Config"), paper_of(architecture.config)
+    return f"**{name}**" + ("" if paper is None else f" ([{paper[0]}]({paper[1]}))")
 
 
 def _rows(architecture: Architecture) -> list[tuple[str, str, str]]:
