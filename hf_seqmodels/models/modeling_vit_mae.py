@@ -123,6 +123,7 @@ class SeqViTForPreTraining(SeqViTPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         interpolate_pos_encoding: bool = False,
         num_items_in_batch: Count = None,
+        return_loss: bool = True,
         **kwargs: Any,
     ) -> SeqViTForPreTrainingOutput:
         r"""Hides patches and predicts them.
@@ -132,6 +133,7 @@ class SeqViTForPreTraining(SeqViTPreTrainedModel):
             bool_masked_pos: `(batch, num_patches)`, true on the patches to hide; by default `config.mask_ratio` of
                 them at random, and while evaluating always the same.
             num_items_in_batch: masked patches in the whole step.
+            return_loss: whether to compute the loss; where there are no labels, `Trainer` evaluates it for this name.
 
         Raises:
             ValueError: a mask of the wrong shape, one that marks nothing, or one that leaves an image nothing to see.
@@ -151,7 +153,7 @@ class SeqViTForPreTraining(SeqViTPreTrainedModel):
         predicted = self.decoder(outputs.last_hidden_state, ids_keep, grid, attention_mask)
         error = (at_least_float32(predicted) - self.targets(pixel_values)).square().mean(-1)
         return SeqViTForPreTrainingOutput(
-            loss=divide((error * mask).sum(), num_items_in_batch, mask.sum()),
+            loss=divide((error * mask).sum(), num_items_in_batch, mask.sum()) if return_loss else None,
             logits=predicted,
             mask=mask,
             hidden_states=outputs.hidden_states,

@@ -52,6 +52,7 @@ class SeqViTForMaskedImageModeling(SeqViTPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         interpolate_pos_encoding: bool = False,
         num_items_in_batch: Count = None,
+        return_loss: bool = True,
         **kwargs: Any,
     ) -> SeqViTMaskedImageModelingOutput:
         r"""Hides patches and predicts them.
@@ -61,6 +62,7 @@ class SeqViTForMaskedImageModeling(SeqViTPreTrainedModel):
             bool_masked_pos: `(batch, num_patches)`, true on the patches to hide; by default `config.mask_ratio` of
                 them at random, and while evaluating always the same.
             num_items_in_batch: masked patches in the whole step.
+            return_loss: whether to compute the loss; where there are no labels, `Trainer` evaluates it for this name.
 
         Raises:
             ValueError: a mask of the wrong shape or one that marks nothing.
@@ -77,7 +79,7 @@ class SeqViTForMaskedImageModeling(SeqViTPreTrainedModel):
         difference = at_least_float32(predicted) - patchify(pixel_values, self.config.patch_size)
         total = (difference.abs().mean(-1) * mask).sum()
         return SeqViTMaskedImageModelingOutput(
-            loss=divide(total, num_items_in_batch, mask.sum()),
+            loss=divide(total, num_items_in_batch, mask.sum()) if return_loss else None,
             reconstruction=unpatchify(predicted, self.config.patch_size, grid),
             mask=mask,
             hidden_states=outputs.hidden_states,

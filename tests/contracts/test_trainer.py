@@ -52,8 +52,6 @@ def _quick_collections() -> Iterator[None]:
 def evaluated_trainer(case: Case, folder: Path, shapes: list[Any], model: Any = None, **changes: Any) -> Any:
     """Trains four steps, evaluates and saves after the second and the last; the second is the best."""
     settings = arguments(case, folder, **{**EVALUATED, **changes})
-    if case.head.targets.keys() == {"bool_masked_pos"}:
-        settings.label_names = ["bool_masked_pos"]
     rows = rows_of(case)
     metrics = earlier_is_better(shapes)
     return trainer_of(case, model or dropping_model(case), settings, rows, compute_metrics=metrics)
@@ -82,7 +80,7 @@ def check_evaluation(case: Case, trainer: Any, shapes: list[Any]) -> None:
             # Seq2SeqTrainer fills both up, for it joins batches of generated tokens
             assert predicted[0] == labels[0] == 5 and labels[1] >= targets[0][1] and predicted[1] <= 20
             continue
-        assert labels == (targets if len(targets) > 1 else targets[0])
+        assert labels == (targets[0] if len(targets) == 1 else targets)  # none where the image is its own target
         with torch.no_grad():
             outputs = model(**batch)
         expected = tuple(outputs[name].shape for name in case.head.outputs)
@@ -265,3 +263,11 @@ def test_columns_of_datasets_that_no_model_takes(name: str, tmp_path) -> None:
     assert again == losses and same(same_weights, weights)
     with pytest.raises((AttributeError, TypeError)):  # the control: our collators would fail on the comment
         losses_of(case, tmp_path, dropping_model(case), **{**changes, "remove_unused_columns": False})
+
+
+@pytest.mark.parametrize("name", ["SeqViTForPreTraining", "SeqViTForMaskedImageModeling"])
+def test_losses_without_labels_are_on_request(name: str) -> None:
+    """`return_loss` in the signature is how Trainer knows that it can evaluate them."""
+    case = case_named(name)
+    model, batch = case.model(), case.batch()
+    assert model(**batch).loss is not None and model(**batch, return_loss=False).loss is None
