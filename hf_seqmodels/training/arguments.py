@@ -76,7 +76,9 @@ class EngineArguments:
     disable_tqdm: bool = _option(False, "No progress bar.")
     push_to_hub: bool = _option(False, "Push the trained model to the Hub.")
     hub_model_id: str | None = _option(None, "Repository for push_to_hub; by default the name of output_dir.")
-    hub_private_repo: bool = _option(False, "Make that repository private, if it is new.")
+    hub_private_repo: bool | None = _option(
+        None, "Whether that repository is private, if it is new; by default as its owner's settings say."
+    )
     hub_strategy: str = _option(
         "end", "When to push: end = the trained model; every_save = the model of each checkpoint, too."
     )

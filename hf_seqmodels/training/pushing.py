@@ -64,7 +64,7 @@ class HubRepository:
         """As the arguments of a run say: `hub_model_id`, by default the name of `output_dir`."""
         name = args.hub_model_id or Path(str(args.output_dir)).resolve().name
         token, revision = getattr(args, "hub_token", None), getattr(args, "hub_revision", None)
-        return cls(name, args.hub_private_repo or None, token, revision)
+        return cls(name, args.hub_private_repo, token, revision)
 
     def open(self) -> str:
         """Makes it if there is none of that name.

@@ -51,18 +51,20 @@ class HubServer(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.requests: Counter[str] = Counter()
         self._down_before: str | None = None
+        self._down_after = ""
         self._remaining: float = float("inf")
         self._lock = threading.Lock()
 
     @contextmanager
-    def down(self, before: str = "", times: float = float("inf")) -> Iterator[None]:
+    def down(self, before: str = "", after: str = "", times: float = float("inf")) -> Iterator[None]:
         """Within the block, connections are closed without an answer.
 
         Args:
             before: only those that ask for this kind of request, e.g. "commit": the network breaks late in a push.
+            after: only once this kind of request has been answered.
             times: after so many it is up again.
         """
-        self._down_before, self._remaining = before, times
+        self._down_before, self._down_after, self._remaining = before, after, times
         try:
             yield
         finally:
@@ -71,11 +73,18 @@ class HubServer(ThreadingHTTPServer):
     def is_down(self, kind: str) -> bool:
         """Whether a request of this kind gets no answer; counts it if so."""
         with self._lock:
-            hit = self._down_before in ("", kind) and self._remaining > 0
+            hit = self._down_before in ("", kind) and not self._down_after and self._remaining > 0
             if hit:
                 self._remaining -= 1
                 self.requests["refused"] += 1
             return hit
+
+    def count(self, kind: str) -> None:
+        """Notes that a request of this kind is being answered."""
+        with self._lock:
+            self.requests[kind] += 1
+            if kind == self._down_after:
+                self._down_after = ""
 
     def __enter__(self) -> "HubServer":
         self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
@@ -109,11 +118,11 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         matches = [(name, re.fullmatch(pattern, path)) for method, pattern, name in _ROUTES if method == self.command]
         name, found = next((match for match in matches if match[1]), ("unknown", None))
+        body = self._body()
         if self.server.is_down(name):
             self.close_connection = True
             return
-        body = self._body()
-        self.server.requests[name] += 1
+        self.server.count(name)
         try:
             if found is None:
                 raise _Refusal(404, f"{self.command} {path} is not spoken here.")
