@@ -30,8 +30,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_holds_every_module_and_no_tests(wheel: Path) -> None:
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "hf_seqmodels").rglob("*.py")}
-    assert packed == modules
+    compare = ROOT / "hf_seqmodels" / "tasks" / "compare"
+    files = [*(ROOT / "hf_seqmodels").rglob("*.py"), *compare.glob("page.*.j2"), *compare.glob("*.css")]
+    files += compare.glob("texts/*/*.yaml")
+    assert packed == {path.relative_to(ROOT).as_posix() for path in files}
 
 
 def test_its_metadata(wheel: Path) -> None:

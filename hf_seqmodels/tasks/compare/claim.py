@@ -4,7 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, get_args
 
-from matplotlib.figure import Figure
+try:
+    from matplotlib.figure import Figure
+except ModuleNotFoundError as error:
+    raise ImportError("the comparison needs the extra: pip install 'hf_seqmodels[plot]'.") from error
 
 BudgetName = Literal["quick", "standard", "full"]
 BUDGETS: tuple[str, ...] = get_args(BudgetName)

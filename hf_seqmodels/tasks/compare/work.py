@@ -1,7 +1,9 @@
 """Running cells: in processes side by side, or alone where a clock is read; finished ones are never run again."""
 
 import multiprocessing
-import queue
+import os
+import signal
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -88,43 +90,47 @@ def _run_in_turn(cells: Sequence[Cell], store: Store, done: _Bar) -> None:
 def _run_side_by_side(cells: Sequence[Cell], store: Store, workers: int, done: _Bar) -> None:
     # Forking a process that has threads of PyTorch may hang; a new one costs its imports once.
     context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager:
-        reports = manager.Queue()
-        pool = ProcessPoolExecutor(workers, context, _set_up_worker, (reports,))
-        try:
-            by_name = {cell.name: cell for cell in cells}
-            waiting: dict[Future[tuple[list[Row], float]], Cell] = {
-                pool.submit(_measure_in_worker, cell): cell for cell in cells
-            }
-            while waiting:
-                finished, _ = wait(waiting, _POLL_SECONDS, FIRST_COMPLETED)
-                for name, share in _drain(reports):
-                    done.report(by_name[name], share)
-                for future in finished:
-                    cell = waiting.pop(future)
-                    if (error := future.exception()) is not None:
-                        raise CellError(f"{cell.name}: {error}") from error
-                    store.write(cell, *future.result())
-                    done.finish(cell)
-        finally:
-            # Also after Ctrl-C: what has not begun never will, and what has is not waited for longer than it takes.
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _drain(reports: Any) -> list[tuple[str, float]]:
-    found = []
-    while True:
-        try:
-            found.append(reports.get_nowait())
-        except queue.Empty:
-            return found
+    reports = context.SimpleQueue()
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(min(workers, len(cells)), context, _set_up_worker, (reports,))
+    by_name = {cell.name: cell for cell in cells}
+    waiting: dict[Future[tuple[list[Row], float]], Cell] = {}
+    try:
+        waiting |= {pool.submit(_measure_in_worker, cell): cell for cell in cells}
+        while waiting:
+            finished, _ = wait(waiting, _POLL_SECONDS, FIRST_COMPLETED)
+            while not reports.empty():
+                name, share = reports.get()
+                done.report(by_name[name], share)
+            for future in finished:
+                cell = waiting.pop(future)
+                if (error := future.exception()) is not None:
+                    raise CellError(f"{cell.name}: {error}") from error
+                store.write(cell, *future.result())
+                done.finish(cell)
+    finally:
+        if waiting:  # after an error or a signal: nobody waits for what is half done
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.terminate()
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _set_up_worker(reports: Any) -> None:
     global _reports
     _reports = reports
+    # Ctrl-C reaches the whole group of processes; the main one says when to end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _measure_in_worker(cell: Cell) -> tuple[list[Row], float]:
