@@ -12,10 +12,10 @@ from transformers.pipelines.pt_utils import KeyDataset
 
 import hf_seqmodels
 from hf_seqmodels.pipelines import QuestionAnsweringPipeline
-from tests.pipelines.toys import TEXT, bert_tokenizer, saved_bert
+from tests.pipelines.toys import TEXT, letter_tokenizer, saved_bert
 
 # Pieces of words, so that words could be cut.
-TOKENIZER: Any = bert_tokenizer(vocab_size=60, model_max_length=120)
+TOKENIZER: Any = letter_tokenizer()
 QUESTION = "Where did the cat sit?"
 LONG = " ".join(TEXT)
 # Probabilities of a model in float64: sums in another order.
@@ -165,7 +165,7 @@ def test_bad_input_is_refused(answerer: Any) -> None:
         ({"inputs": {**both, "context": 3}}, "context=3 must be a text"),
         ({"inputs": ["Who?"]}, r"example='Who\?' must be a mapping"),
         ({**both, "context": "\u200b"}, "has no tokens"),
-        ({**both, "max_seq_len": 121}, "max_seq_len=121 is above the 120"),
+        ({**both, "max_seq_len": 151}, "max_seq_len=151 is above the 150"),
         ({**both, "max_seq_len": 4}, r"max_seq_len=4 leaves -?\d+ tokens for the context"),
         ({**both, "max_seq_len": 40, "doc_stride": 39}, "more than doc_stride=39"),
         ({**both, "top_k": 0}, "top_k=0 must be at least 1"),
@@ -183,7 +183,7 @@ def test_other_models_and_tokenizers_are_refused(tmp_path: Path, answerer: Any) 
         QuestionAnsweringPipeline(model, tokenizer=TOKENIZER, device="cpu")("Who?", TEXT[0])
     with pytest.raises(ValueError, match="tokenizer=NoneType: question answering needs a fast tokenizer"):
         QuestionAnsweringPipeline(model, device="cpu")
-    nameless: PreTrainedTokenizerBase = bert_tokenizer()
+    nameless: PreTrainedTokenizerBase = letter_tokenizer()
     nameless.cls_token = None
     with pytest.raises(ValueError, match="needs a tokenizer with a cls_token"):
         QuestionAnsweringPipeline(answerer.model, tokenizer=nameless, device="cpu", handle_impossible_answer=True)

@@ -1,6 +1,7 @@
 """Toy models, saved with a tokenizer, whose answers depend on what they are given."""
 
 import pathlib
+import string
 from typing import Any
 
 import torch
@@ -16,11 +17,19 @@ TEXT = [
 ]
 
 
-def bert_tokenizer(vocab_size: int = 120, model_max_length: int = 32) -> BertTokenizerFast:
-    """WordPiece of the texts; a smaller vocabulary cuts words into pieces."""
+def bert_tokenizer() -> BertTokenizerFast:
+    """WordPiece of the texts."""
     trained = BertWordPieceTokenizer()
-    trained.train_from_iterator(TEXT * 4, vocab_size=vocab_size, min_frequency=1, show_progress=False)
-    return BertTokenizerFast(tokenizer_object=trained._tokenizer, model_max_length=model_max_length)
+    trained.train_from_iterator(TEXT * 4, vocab_size=120, min_frequency=1, show_progress=False)
+    return BertTokenizerFast(tokenizer_object=trained._tokenizer, model_max_length=32)
+
+
+def letter_tokenizer() -> BertTokenizerFast:
+    """WordPiece that knows few words, and cuts all others into letters."""
+    letters = string.ascii_lowercase
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "dog", *".?", *letters]
+    vocabulary = {token: index for index, token in enumerate([*words, *(f"##{letter}" for letter in letters)])}
+    return BertTokenizerFast(tokenizer_object=BertWordPieceTokenizer(vocabulary)._tokenizer, model_max_length=150)
 
 
 def saved_bert(head: str, tokenizer: PreTrainedTokenizerFast, folder: pathlib.Path, **fields: Any) -> tuple[Any, str]:
