@@ -26,6 +26,8 @@ from hf_seqmodels.tasks.readme_tables import class_table
 
 def test_the_copy():
     assert Path(hf_seqmodels.__file__).is_relative_to(Path(__file__).parents[1])
+    paper = "([Dauphin et al. 2017](https://arxiv.org/abs/1612.08083))"
+    assert f"| **GatedConv** {paper} | `GatedConvModel` | `AutoModel` | feature-extraction |" in class_table()
     row = "| `GatedConvForSequenceClassification` | `AutoModelForSequenceClassification` | text-classification |"
     assert row in class_table()
 """

@@ -12,6 +12,7 @@ import pytest
 from transformers.pipelines import PIPELINE_REGISTRY
 
 import hf_seqmodels
+from hf_seqmodels.models.model_card import paper_of
 from hf_seqmodels.registry import ARCHITECTURES, Architecture
 from hf_seqmodels.tasks import readme_tables
 
@@ -48,6 +49,7 @@ def test_the_table_has_every_class_with_its_pipeline() -> None:
     processors = {(a.image_processor.__name__, "AutoImageProcessor") for a in ARCHITECTURES if a.image_processor}
     assert {row[:2] for row in rows} == models | processors and len(rows) == len(models) + len(processors)
     assert {task for _, _, task in rows} - {"–"} <= set(PIPELINE_REGISTRY.get_supported_tasks())
+    assert [a.config.model_type for a in ARCHITECTURES if paper_of(a.config) is None] == []
 
 
 def test_the_table_follows_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
