@@ -114,6 +114,7 @@ def test_compiled_models_give_the_same_loss(case: Case, backend: str) -> None:
     model = case.model().train()
     expected, expected_grads = gradients(model, batch)
     model.zero_grad()
+    torch._dynamo.reset()  # after 8 models of one code it would silently go on uncompiled
     loss = torch.compile(model, backend=backend)(**batch).loss
     loss.backward()
     torch.testing.assert_close(loss, expected.loss, **EXACT)
