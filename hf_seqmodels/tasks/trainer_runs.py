@@ -72,7 +72,8 @@ def train_and_evaluate(
         card.begin(TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME)).global_step)
     if trainer.args.push_to_hub and trainer.is_world_process_zero():
         # What Trainer pushes while it trains are weights and configuration; the code that this names belongs to them.
-        trainer.model.config.save_pretrained(trainer.args.output_dir)
+        model: Any = trainer.model
+        model.config.save_pretrained(trainer.args.output_dir)
     trainer.train(resume_from_checkpoint=checkpoint)
     results = trainer.evaluate()
     if test_dataset is not None:

@@ -14,10 +14,11 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
 from huggingface_hub.errors import (
-    EntryNotFoundError,
     HfHubHTTPError,
     HFValidationError,
+    LocalEntryNotFoundError,
     OfflineModeIsEnabled,
+    RemoteEntryNotFoundError,
     RevisionNotFoundError,
 )
 
@@ -121,7 +122,7 @@ class HubRepository:
             return
         try:
             path = HfApi().hf_hub_download(repo_id, CARD_NAME, revision=self.revision, token=self.token)
-        except (EntryNotFoundError, RevisionNotFoundError):
+        except (RemoteEntryNotFoundError, RevisionNotFoundError):
             remote = None
         else:
             remote = ModelCard.load(path)
@@ -211,7 +212,8 @@ def _is_transient(error: Exception) -> bool:
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code
         return status in (408, 429) or status >= 500
-    return isinstance(error, httpx2.RequestError)
+    # The latter is what a download says that got no answer.
+    return isinstance(error, httpx2.RequestError | LocalEntryNotFoundError)
 
 
 def _reason(error: Exception) -> str:

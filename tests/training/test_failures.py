@@ -153,6 +153,7 @@ def test_no_pickle_runs_on_load(finished: ToyRun) -> None:
         ("optim", "sgd", "adamw, lamb"),
         ("lr_scheduler_type", "steep", "linear, cosine"),
         ("mixed_precision", "fp8", "no, bf16, bf16_master"),
+        ("hub_strategy", "sometimes", "end, every_save"),
         ("warmup_steps", -1, "at least 0"),
         ("save_total_limit", 0, "at least 1"),
     ],
