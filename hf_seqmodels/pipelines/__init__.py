@@ -19,8 +19,8 @@ def register() -> None:
     for task, (pipeline_class, auto_class) in _TASKS.items():
         # `pipeline()` refuses these names before it asks the registry.
         REMOVED_TASKS.pop(task, None)
-        if PIPELINE_REGISTRY.supported_tasks.get(task, {}).get("impl") is pipeline_class:
-            continue
+        # That of an earlier import (notebooks reload modules), which the registry would warn of.
+        PIPELINE_REGISTRY.supported_tasks.pop(task, None)
         PIPELINE_REGISTRY.register_pipeline(task, pipeline_class, pt_model=auto_class, type="text")
         # With this mark a pipeline's save_pretrained() would copy its code beside the weights, and loading it would
         # ask for trust_remote_code where this package is imported, too.
