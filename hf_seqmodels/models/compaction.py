@@ -34,9 +34,12 @@ class Compaction:
         kept = attention_mask != 0
         lengths = kept.sum(-1)
         width = kept.shape[1] if torch.compiler.is_compiling() else max(1, int(lengths.max()))
-        order = (~kept).to(torch.uint8).argsort(dim=-1, stable=True)[:, :width]
-        places = (kept.cumsum(-1) - 1).clamp(min=0)
-        return cls(order, places, kept, lengths)
+        # Real tokens in front, padding behind, each in its own order: no sort is needed, and exporters need know none.
+        places = kept.cumsum(-1) - 1
+        targets = torch.where(kept, places, lengths[:, None] + (~kept).cumsum(-1) - 1)
+        steps = torch.arange(kept.shape[1], device=kept.device).expand_as(targets)
+        order = torch.zeros_like(targets).scatter(1, targets, steps)[:, :width]
+        return cls(order, places.clamp(min=0), kept, lengths)
 
     @property
     def real(self) -> torch.Tensor:

@@ -172,7 +172,7 @@ def _current_mask(
     if attention_mask is None:
         return None
     past = cache.get_seq_length() if cache is not None else 0
-    allowed = {(batch_size, seq_len), (batch_size, past + seq_len)}
+    allowed = ((batch_size, seq_len), (batch_size, past + seq_len))
     if tuple(attention_mask.shape) not in allowed:
         raise ValueError(
             f"attention_mask of shape {tuple(attention_mask.shape)} does not fit the input {(batch_size, seq_len)}"

@@ -40,13 +40,11 @@ class LayerNormRecurrence(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """As `FusedRecurrence.forward`."""
         weight = dropout(self.recurrent_weight, self.dropout_rate, self.training)
-        projected = nn.functional.linear(inputs, self.input_weight)
-        if self.input_norms:
-            projected = self._normalised(projected, self.input_norms) + self.input_bias
+        projected = self.project(inputs)
         real = compaction.real if compaction is not None else None
         outputs = []
         for step in range(inputs.shape[1]):
-            new_hidden, new_cell = self._step(projected[:, step], hidden, cell, weight)
+            new_hidden, new_cell = self.step(projected[:, step], hidden, cell, weight)
             if real is not None:
                 # Behind a row's end its state stands still.
                 goes_on = real[:, step, None]
@@ -56,9 +54,17 @@ class LayerNormRecurrence(nn.Module):
             outputs.append(hidden)
         return torch.stack(outputs, dim=1), hidden, cell
 
-    def _step(
+    def project(self, inputs: torch.Tensor) -> torch.Tensor:
+        """What steps need of their inputs: `(batch, seq_len, input)` -> `(batch, seq_len, gates * hidden)`."""
+        projected = nn.functional.linear(inputs, self.input_weight)
+        if self.input_norms:
+            projected = self._normalised(projected, self.input_norms) + self.input_bias
+        return projected
+
+    def step(
         self, projected: torch.Tensor, hidden: torch.Tensor, cell: torch.Tensor | None, weight: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """State `(batch, hidden)` and cell after one token, of which `projected` `(batch, gates * hidden)` is."""
         recurrent = nn.functional.linear(hidden, weight)
         if self.cell_type == "rnn":
             return self.activation(self.recurrent_norms[0](projected + recurrent) + self.input_bias), None
