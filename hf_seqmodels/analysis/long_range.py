@@ -13,7 +13,11 @@ import numpy as np
 from .gradient_flow import GradientFlow
 
 _BOTH_DIRECTIONS = "seq_bert attends to the whole input at once; the others read it from left to right."
-_LOSS_NAMES = {"adding": "mean squared error", "copy": "cross-entropy (nats a step)"}
+_LOSS_NAMES = {
+    "adding": "mean squared error",
+    "copy": "cross-entropy (nats a step)",
+    "recall": "cross-entropy (nats an answer)",
+}
 
 
 @dataclass(frozen=True)
@@ -21,14 +25,14 @@ class LongRangeRun:
     """One model, trained on one length with one seed.
 
     Args:
-        problem: `adding` or `copy`.
+        problem: `adding`, `copy` or `recall`.
         length: T.
         model: its `model_type`.
         seed: of weights and examples.
         hidden_size: units of a layer.
         num_parameters: trained ones.
         baseline: loss without any memory.
-        metrics: on held-out examples: `loss`, and `recall_accuracy` of the copied symbols.
+        metrics: on held-out examples: `loss`, and `recall_accuracy` of the remembered symbols.
         history: the engine's log.
         initial, trained: gradients before and after training.
     """

@@ -1,10 +1,11 @@
-"""Two problems that need a long memory, of any length and without end: adding, and copying after a pause.
+"""Three problems that need a long memory, of any length and without end: adding, copying after a pause, and recall.
 
 Every example is a pure function of (seed, split, epoch, index), so there is nothing to store, and a training run meets
 new examples in every epoch.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -16,12 +17,17 @@ from .generated import GeneratedExamples
 from .random import Key
 
 COPIED_SYMBOLS = 10
+RECALL_PAIRS = 4
+_IGNORED = -100  # a label of no loss
 
 
 class LongRangeProblem(Protocol):
     """What makes examples of one length."""
 
     name: ClassVar[str]
+    num_recalled: ClassVar[int]  # symbols at the end of the labels that have to be remembered; 0 of a regression
+    vocab_size: ClassVar[int]  # of the ids; 1 where there are none
+    num_labels: ClassVar[int]
 
     @property
     def length(self) -> int:
@@ -78,6 +84,9 @@ class AddingProblem:
     """
 
     name: ClassVar[str] = "adding"
+    num_recalled: ClassVar[int] = 0
+    vocab_size: ClassVar[int] = 1
+    num_labels: ClassVar[int] = 1
 
     length: int
 
@@ -133,6 +142,7 @@ class CopyMemoryProblem:
     """
 
     name: ClassVar[str] = "copy"
+    num_recalled: ClassVar[int] = COPIED_SYMBOLS
     blank: ClassVar[int] = 8
     begin: ClassVar[int] = 9
     vocab_size: ClassVar[int] = 10
@@ -177,8 +187,73 @@ class CopyMemoryProblem:
         return {"input_ids": inputs, "labels": labels}
 
 
-PROBLEMS: dict[str, type[AddingProblem] | type[CopyMemoryProblem]] = {
-    problem.name: problem for problem in (AddingProblem, CopyMemoryProblem)
+@dataclass(frozen=True)
+class AssociativeRecallProblem:
+    """Four pairs of a key and a value; T steps later a key, whose value is the answer (Graves et al. 2014, section
+    4.3; in this form, of single symbols, Ba et al. 2016, section 4.1).
+
+    `input_ids` `(T + 8,)`: four times an id of a key, below 8, and one of its value, from 8 to 15; T - 1 blanks (16);
+    and one of the keys, which are all different. `labels` `(T + 8,)`: at the last step the value, counted from 0; -100
+    before it.
+
+    Args:
+        length: T, at least 2.
+
+    Raises:
+        ValueError: a shorter length.
+    """
+
+    name: ClassVar[str] = "recall"
+    num_recalled: ClassVar[int] = 1
+    num_keys: ClassVar[int] = 8
+    num_labels: ClassVar[int] = 8
+    blank: ClassVar[int] = 16
+    vocab_size: ClassVar[int] = 17
+
+    length: int
+
+    def __post_init__(self) -> None:
+        _check_length(self.length)
+
+    @property
+    def num_steps(self) -> int:
+        """T + 8."""
+        return self.length + 2 * RECALL_PAIRS
+
+    @property
+    def purpose(self) -> str:
+        """Problem and length: every length has numbers of its own."""
+        return f"{self.name}/{self.length}"
+
+    def num_tokens(self, rng: np.random.Generator) -> int:
+        """Steps of an example: all have the same."""
+        return self.num_steps
+
+    @property
+    def baseline(self) -> float:
+        """ln 8: a guess at the value."""
+        return math.log(self.num_labels)
+
+    @property
+    def features(self) -> Features:
+        """Of the examples in a `datasets.Dataset`."""
+        return Features({"input_ids": List(Value("int64")), "labels": List(Value("int64"))})
+
+    def example(self, rng: np.random.Generator) -> dict[str, Any]:
+        """`input_ids` and `labels`."""
+        keys = rng.permutation(self.num_keys)[:RECALL_PAIRS]
+        values = rng.integers(self.num_labels, size=RECALL_PAIRS)
+        asked = rng.integers(RECALL_PAIRS)
+        inputs = np.full(self.num_steps, self.blank, dtype=np.int64)
+        inputs[: 2 * RECALL_PAIRS : 2], inputs[1 : 2 * RECALL_PAIRS : 2] = keys, self.num_keys + values
+        inputs[-1] = keys[asked]
+        labels = np.full(self.num_steps, _IGNORED, dtype=np.int64)
+        labels[-1] = values[asked]
+        return {"input_ids": inputs, "labels": labels}
+
+
+PROBLEMS: dict[str, Callable[[int], LongRangeProblem]] = {
+    problem.name: problem for problem in (AddingProblem, CopyMemoryProblem, AssociativeRecallProblem)
 }
 
 
@@ -211,6 +286,15 @@ def copy_memory(num_examples: int, length: int, seed: int, split: str = "train")
         ValueError: `num_examples` below 1 or `length` below 2.
     """
     return _as_dataset(CopyMemoryProblem(length), num_examples, seed, split)
+
+
+def associative_recall(num_examples: int, length: int, seed: int, split: str = "train") -> Dataset:
+    """`num_examples` of `AssociativeRecallProblem(length)`, finite; row i depends on (seed, split, i) alone.
+
+    Raises:
+        ValueError: `num_examples` below 1 or `length` below 2.
+    """
+    return _as_dataset(AssociativeRecallProblem(length), num_examples, seed, split)
 
 
 def _as_dataset(problem: LongRangeProblem, num_examples: int, seed: int, split: str) -> Dataset:

@@ -14,9 +14,10 @@ from transformers import PreTrainedConfig
 from hf_seqmodels.analysis import GradientFlow, LongRangeRun, gradient_flow, plots_long_range
 from hf_seqmodels.analysis.long_range import markdown_table, write_results
 from hf_seqmodels.data.generated import GeneratedExamples
-from hf_seqmodels.data.long_range import COPIED_SYMBOLS, PROBLEMS, LongRangeProblem, collate
+from hf_seqmodels.data.long_range import PROBLEMS, LongRangeProblem, collate
 from hf_seqmodels.data.random import Key
 from hf_seqmodels.data.sampling import evaluation_batches
+from hf_seqmodels.models.losses import IGNORE_INDEX
 from hf_seqmodels.tasks.kept_runs import RESULT, SETTINGS, check_resume, engine_settings, train_in_turn, write_json
 from hf_seqmodels.tasks.long_range_arguments import LongRangeArguments
 from hf_seqmodels.tasks.long_range_models import build_model, matched_config, num_trained
@@ -148,7 +149,7 @@ def _run(plan: _Plan, number: str) -> LongRangeRun | None:
 
 
 def _count_items(batch: dict[str, Any]) -> dict[str, int]:
-    return {"num_items_in_batch": batch["labels"].numel()}
+    return {"num_items_in_batch": int((batch["labels"] != IGNORE_INDEX).sum())}
 
 
 def _count_steps(batch: dict[str, Any]) -> int:
@@ -171,7 +172,7 @@ def _evaluate(plan: _Plan, engine: Engine) -> dict[str, float]:
         outputs = engine.model(**batch)
         if counts:
             items = _count_items(batch)["num_items_in_batch"]
-            right, recalled = _recalled(outputs.logits, batch["labels"])
+            right, recalled = _recalled(plan.problem, outputs.logits, batch["labels"])
             sums += torch.tensor([outputs.loss.item() * items, items, right, recalled], dtype=torch.float64)
     if accelerator.num_processes > 1:
         sums = accelerator.reduce(sums.to(accelerator.device), "sum").cpu()
@@ -179,12 +180,12 @@ def _evaluate(plan: _Plan, engine: Engine) -> dict[str, float]:
     return {"loss": loss / items, **({"recall_accuracy": right / recalled} if recalled else {})}
 
 
-def _recalled(logits: torch.Tensor, labels: torch.Tensor) -> tuple[int, int]:
-    """Copied symbols that are right, and copied symbols; none in a regression."""
-    if labels.dim() == 1:
+def _recalled(problem: LongRangeProblem, logits: torch.Tensor, labels: torch.Tensor) -> tuple[int, int]:
+    """Remembered symbols that are right, and remembered symbols; none in a regression."""
+    if not problem.num_recalled:
         return 0, 0
-    symbols = labels[:, -COPIED_SYMBOLS:]
-    right = logits[:, -COPIED_SYMBOLS:].argmax(-1) == symbols
+    symbols = labels[:, -problem.num_recalled :]
+    right = logits[:, -problem.num_recalled :].argmax(-1) == symbols
     return int(right.sum()), symbols.numel()
 
 
@@ -205,7 +206,7 @@ def _result(plan: _Plan, trained: TrainResult, new_model: Any, model: Any) -> Lo
 
 
 def _measure(plan: _Plan, model: Any) -> GradientFlow:
-    """Gradients of the loss at the last step: of the sum, or of the last copied symbol."""
+    """Gradients of the loss at the last step: of the sum, or of the last symbol."""
     dataset = plan.examples("validation", plan.gradient_examples)
     batch = plan.collate([dataset[Key(0, 0, index)] for index in range(len(dataset))])
     batch = {name: values.to(model.device) for name, values in batch.items()}

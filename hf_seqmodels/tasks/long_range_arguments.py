@@ -34,8 +34,10 @@ class LongRangeArguments:
         ValueError: naming the field, its value and what is allowed.
     """
 
-    problem: Literal["adding", "copy"] = _option(
-        "adding", "adding: the sum of two marked numbers; copy: ten symbols, repeated after a pause."
+    problem: Literal["adding", "copy", "recall"] = _option(
+        "adding",
+        "adding: the sum of two marked numbers; copy: ten symbols, repeated after a pause; recall: the value that went "
+        "with a key before the pause.",
     )
     lengths: list[int] = field(
         default_factory=lambda: [200],

@@ -14,7 +14,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from hf_seqmodels.data.long_range import AddingProblem, CopyMemoryProblem, LongRangeProblem
+from hf_seqmodels.data.long_range import LongRangeProblem
 from hf_seqmodels.tasks.long_range_arguments import LongRangeArguments
 
 _INPUT_NUMBERS = 2
@@ -46,9 +46,9 @@ def matched_config(args: LongRangeArguments, model: str, problem: LongRangeProbl
 
 
 def build_model(config: PreTrainedConfig, problem: LongRangeProblem) -> PreTrainedModel:
-    """A new model: a regression of a sequence for adding, a tagger of each step for copying."""
+    """A new model: a regression of a sequence for adding, a tagger of steps for copying and recall."""
     config = copy.deepcopy(config)  # saving a model writes into its own
-    if isinstance(problem, CopyMemoryProblem):
+    if problem.num_recalled:
         return AutoModelForTokenClassification.from_config(config)
     model = AutoModelForSequenceClassification.from_config(config)
     # The numbers come as embeddings, so the table has no use.
@@ -77,10 +77,9 @@ def _nearest(size_of: Callable[[int], int], budget: int) -> int:
 
 def _config(args: LongRangeArguments, model: str, problem: LongRangeProblem, hidden_size: int) -> PreTrainedConfig:
     fields: dict[str, Any] = {"hidden_size": hidden_size, "pad_token_id": None}
-    if isinstance(problem, AddingProblem):
-        fields |= {"vocab_size": 1, "num_labels": 1, "problem_type": "regression"}
-    else:
-        fields |= {"vocab_size": CopyMemoryProblem.vocab_size, "num_labels": CopyMemoryProblem.num_labels}
+    fields |= {"vocab_size": problem.vocab_size, "num_labels": problem.num_labels}
+    if not problem.num_recalled:
+        fields["problem_type"] = "regression"
     if model == "seq_bert":
         fields |= {
             "num_hidden_layers": args.seq_bert_layers,
@@ -96,7 +95,7 @@ def _config(args: LongRangeArguments, model: str, problem: LongRangeProblem, hid
     else:
         fields |= {
             "num_hidden_layers": args.num_hidden_layers,
-            "embedding_size": _INPUT_NUMBERS if isinstance(problem, AddingProblem) else fields["vocab_size"],
+            "embedding_size": problem.vocab_size if problem.num_recalled else _INPUT_NUMBERS,
             "pooling": "last",
         }
     if args.chrono_initialization and model in ("lstm", "gru"):

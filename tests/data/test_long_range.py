@@ -9,16 +9,20 @@ import torch
 
 from hf_seqmodels.data.generated import GeneratedExamples
 from hf_seqmodels.data.long_range import (
+    PROBLEMS,
     AddingProblem,
+    AssociativeRecallProblem,
     CopyMemoryProblem,
     adding_problem,
+    associative_recall,
     collate,
     copy_memory,
 )
 from hf_seqmodels.data.random import Key
 from hf_seqmodels.data.sampling import BatchStream, Cursor
 
-BOTH = pytest.mark.parametrize("problem", [AddingProblem(21), CopyMemoryProblem(21)], ids=["adding", "copy"])
+MAKERS = {"adding": adding_problem, "copy": copy_memory, "recall": associative_recall}
+ALL = pytest.mark.parametrize("problem", [make(21) for make in PROBLEMS.values()], ids=list(PROBLEMS))
 
 
 def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -68,7 +72,23 @@ def test_the_copy_baseline_is_the_loss_of_a_guess() -> None:
     assert loss.item() == pytest.approx(problem.baseline, rel=1e-5)  # float32
 
 
-@BOTH
+def test_recall_asks_for_the_value_of_one_of_its_keys() -> None:
+    length, asked, answers = 12, set(), set()
+    for row in associative_recall(300, length, seed=1).with_format("numpy"):
+        inputs, labels = row["input_ids"], row["labels"]
+        assert len(inputs) == len(labels) == length + 8 == AssociativeRecallProblem(length).num_steps
+        keys, values = inputs[:8:2], inputs[1:8:2]
+        assert len(set(keys)) == 4 and keys.max() < 8 <= values.min() and values.max() < 16
+        np.testing.assert_array_equal(inputs[8:-1], [16] * (length - 1))
+        (place,) = np.flatnonzero(keys == inputs[-1])
+        np.testing.assert_array_equal(labels, [-100] * (length + 7) + [values[place] - 8])
+        asked.add(int(place))
+        answers.add(int(labels[-1]))
+    assert asked == set(range(4)) and answers == set(range(8))
+    assert AssociativeRecallProblem(length).baseline == pytest.approx(2.079, abs=1e-3)  # ln 8
+
+
+@ALL
 def test_an_example_depends_on_its_key_alone(problem: Any) -> None:
     examples = GeneratedExamples(problem, 100, seed=3)
     assert same(examples[Key(1, 0, 7)], GeneratedExamples(problem, 8, seed=3)[Key(1, 0, 7)])
@@ -81,9 +101,9 @@ def test_an_example_depends_on_its_key_alone(problem: Any) -> None:
     assert not any(same(examples[Key(1, 0, 7)], other) for other in others)
 
 
-@BOTH
+@ALL
 def test_the_dataset_holds_the_same_examples_as_the_stream(problem: Any) -> None:
-    make = adding_problem if problem.name == "adding" else copy_memory
+    make = MAKERS[problem.name]
     rows = make(12, problem.length, seed=5)
     examples = GeneratedExamples(problem, 12, seed=5)
     for index, row in enumerate(rows.with_format("numpy")):
@@ -112,7 +132,7 @@ def test_batches() -> None:
 
 
 def test_refusals() -> None:
-    for make in (adding_problem, copy_memory):
+    for make in MAKERS.values():
         with pytest.raises(ValueError, match="length=1 must be at least 2"):
             make(1, 1, seed=0)
         with pytest.raises(ValueError, match="num_examples=0 must be at least 1"):

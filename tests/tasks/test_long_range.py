@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
-from hf_seqmodels.data.long_range import AddingProblem, CopyMemoryProblem
+from hf_seqmodels.data.long_range import AddingProblem, AssociativeRecallProblem, CopyMemoryProblem
 from hf_seqmodels.tasks import long_range
 from hf_seqmodels.tasks.arguments import parse
 from hf_seqmodels.tasks.long_range import main
@@ -26,6 +26,7 @@ from hf_seqmodels.training import EngineArguments
 RECIPES = sorted(Path("scripts/recipes").glob("long_range_*.yaml"))
 PICTURES = ("learning_curves", "loss_by_length", "gradient_norms")
 STEPS = 6
+STEPS_OF = {"adding": 8, "copy": 28, "recall": 16}  # of an input, at T = 8
 
 
 def small(folder: Path, **changes: Any) -> tuple[LongRangeArguments, EngineArguments]:
@@ -56,7 +57,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(long_range, "Engine", refuse)
 
 
-@pytest.mark.parametrize("problem", ["adding", "copy"])
+@pytest.mark.parametrize("problem", ["adding", "copy", "recall"])
 def test_every_model_and_everything_that_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], problem: str
 ) -> None:
@@ -66,9 +67,9 @@ def test_every_model_and_everything_that_is_written(
         assert run.model == "seq_bert" or 0.9 < run.num_parameters / 900 < 1.1
         assert run.metrics["loss"] > 0
         assert run.training_curve[0] == [2, 4, 6]
-        assert run.initial.hidden.shape[1] == run.trained.hidden.shape[1] == (8 if problem == "adding" else 28)
+        assert run.initial.hidden.shape[1] == run.trained.hidden.shape[1] == STEPS_OF[problem]
         assert (run.initial.hidden != run.trained.hidden).any() and (run.initial.hidden[0] > 0).all()
-        assert ("recall_accuracy" in run.metrics) == (problem == "copy")
+        assert ("recall_accuracy" in run.metrics) == (problem != "adding")
     with (tmp_path / "results.csv").open(newline="") as file:
         assert [row["model"] for row in csv.DictReader(file)] == list(MODELS)
     table = (tmp_path / "table.md").read_text()
@@ -126,7 +127,7 @@ def test_an_interrupted_comparison_goes_on_as_if_nothing_had_been(
         assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
-@pytest.mark.parametrize("problem", [AddingProblem(200), CopyMemoryProblem(100)])
+@pytest.mark.parametrize("problem", [AddingProblem(200), CopyMemoryProblem(100), AssociativeRecallProblem(100)])
 def test_models_are_of_one_size(problem: Any) -> None:
     args = LongRangeArguments()
     for model in MODELS:
