@@ -214,6 +214,7 @@ class TrainingCard:
         step: int,
         name: str | None = None,
         hyperparameters: Mapping[str, Any] | None = None,
+        note: str = "",
     ) -> None:
         """Writes `README.md`, or completes it where someone has edited it; for the main process.
 
@@ -223,13 +224,14 @@ class TrainingCard:
             step: of the last update.
             name: what `from_pretrained` will take; by default the repository to push to, or the folder.
             hyperparameters: further ones, by name.
+            note: how the results were measured.
         """
         if name is None:
             repository = self._value("hub_model_id") or Path(self.folder).resolve().name
             name = repository if self._value("push_to_hub") else self.folder
         numbers = {split: _numbers(metrics) for split, metrics in results.items()}
         sections = [
-            ("Results", _results_text(numbers, self.data)),
+            ("Results", f"{_results_text(numbers, self.data)}\n\n{note}"),
             ("Training data", self._data_text()),
             ("Training", self._training_text(step, hyperparameters or {})),
             ("Environment", _environment_text()),

@@ -62,7 +62,8 @@ def main(
     check_final_model(translation, args)
     resume_from = open_run_folder(args)
     dates = f"dates in {', '.join(data.date_locales)} and as ISO 8601" if data.is_dates else ""
-    source = DataSource.of(data.train_file, data.dataset_name, data.dataset_config_name, dates)
+    languages = sorted({locale.split("_")[0] for locale in data.date_locales})
+    source = DataSource.of(data.train_file, data.dataset_name, data.dataset_config_name, dates, languages)
     card = TrainingCard("train_translation", (data, model_args, translation, args), source, card_args, args.output_dir)
     state = PartialState()
     splits = read_pairs(data, translation.test)
@@ -359,5 +360,11 @@ def finish(
     if accelerator.is_main_process:
         (folder / RESULTS).write_text(json.dumps(results, indent=1), encoding="utf-8")
         print(json.dumps(results, indent=1), flush=True)
-        card.write(model, {name: results[name] for name in sets if name in results}, engine.state.step)
+        measured = {name: results[name] for name in sets if name in results}
+        signatures = measured["validation"]["signatures"]
+        note = (
+            f"The model is the {chosen}; {decoding.num_beams} beam(s), length penalty {decoding.length_penalty}; text "
+            f"{results['text']}. BLEU `{signatures['bleu']}`, chrF `{signatures['chrf']}`."
+        )
+        card.write(model, measured, engine.state.step, note=note)
     accelerator.wait_for_everyone()

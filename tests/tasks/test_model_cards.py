@@ -173,6 +173,8 @@ def test_every_program_leaves_a_card_that_is_right(files: Path, tmp_path: Path, 
         measured.setdefault(value.dataset_split, {})[value.metric_name] = value.metric_value
     assert measured == results and all(measured.values())
     assert f"hf_seqmodels.tasks.{program}.main" in card.text or f"python scripts/{program}.py" in card.text
+    if program == "train_translation":
+        assert "1 beam(s)" in card.text and "BLEU `nrefs:1|case:mixed|" in card.text
     assert f"| torch | {torch.__version__} |" in card.text and str(files) not in card.text.split("```bash")[0]
     spaces = run_code(card.text)
     assert len(spaces) == 2  # with the package and without
