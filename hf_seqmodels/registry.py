@@ -142,33 +142,6 @@ ARCHITECTURES = (
 )
 
 
-# Auto class -> the task of `pipeline()` that its models serve. A pretraining checkpoint serves that of the class which
-# takes its weights: fill-mask loads a BERT with the masked LM's head, image-feature-extraction a ViT with none.
-_TEXT_PIPELINES = {
-    "AutoModel": "feature-extraction",
-    "AutoModelForCausalLM": "text-generation",
-    "AutoModelForMaskedLM": "fill-mask",
-    "AutoModelForPreTraining": "fill-mask",
-    "AutoModelForQuestionAnswering": "question-answering",
-    "AutoModelForSeq2SeqLM": "translation",
-    "AutoModelForSequenceClassification": "text-classification",
-    "AutoModelForTokenClassification": "token-classification",
-}
-_IMAGE_PIPELINES = {
-    "AutoModel": "image-feature-extraction",
-    "AutoModelForImageClassification": "image-classification",
-    "AutoModelForPreTraining": "image-feature-extraction",
-}
-
-
-def pipeline_of(architecture: Architecture, auto_class: str) -> str | None:
-    """The task of `pipeline()` for what an Auto class makes of an architecture, if there is one."""
-    if auto_class == "AutoModel" and architecture.config.is_encoder_decoder:
-        return None  # feature-extraction gives a model no target
-    sees_images = architecture.models["AutoModel"].main_input_name == "pixel_values"
-    return (_IMAGE_PIPELINES if sees_images else _TEXT_PIPELINES).get(auto_class)
-
-
 def register() -> None:
     """Registers every architecture with transformers, and what code its checkpoints carry. Harmless when repeated."""
     CarriesCode.write_code = write_code
@@ -191,4 +164,4 @@ def register() -> None:
             )
 
 
-__all__ = ["ARCHITECTURES", "Architecture", "pipeline_of", "register"]
+__all__ = ["ARCHITECTURES", "Architecture", "register"]

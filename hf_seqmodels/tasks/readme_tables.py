@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from hf_seqmodels.models.model_card import paper_of
-from hf_seqmodels.registry import ARCHITECTURES, Architecture, pipeline_of
+from hf_seqmodels.models.model_card import paper_of, pipeline_tag_of
+from hf_seqmodels.registry import ARCHITECTURES, Architecture
 
 START, END = "<!-- classes: start (scripts/readme_tables.py) -->", "<!-- classes: end -->"
 
@@ -39,7 +39,7 @@ def _title(architecture: Architecture) -> str:
 
 def _rows(architecture: Architecture) -> list[tuple[str, str, str]]:
     rows = [
-        (f"`{model.__name__}`", f"`{auto_class}`", pipeline_of(architecture, auto_class) or "–")
+        (f"`{model.__name__}`", f"`{auto_class}`", pipeline_tag_of(model) or "–")
         for auto_class, model in architecture.models.items()
     ]
     if architecture.image_processor is not None:
