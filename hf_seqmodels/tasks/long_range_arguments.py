@@ -36,8 +36,8 @@ class LongRangeArguments:
 
     problem: Literal["adding", "copy", "recall"] = _option(
         "adding",
-        "adding: the sum of two marked numbers; copy: ten symbols, repeated after a pause; recall: the value that went "
-        "with a key before the pause.",
+        "adding: the sum of two marked numbers; copy: ten symbols, repeated after a pause; recall: the value that "
+        "went with a key before the pause.",
     )
     lengths: list[int] = field(
         default_factory=lambda: [200],
