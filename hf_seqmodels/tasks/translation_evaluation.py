@@ -13,10 +13,8 @@ from hf_seqmodels import metrics
 from hf_seqmodels.data.sampling import evaluation_batches
 from hf_seqmodels.data.translation import TranslationCollator, TranslationDataset
 from hf_seqmodels.models.losses import IGNORE_INDEX
+from hf_seqmodels.pipelines.translation import LENGTH_MARGIN, LENGTH_RATIO
 from hf_seqmodels.tasks.reranking import generate_reranked
-
-# A translation is at most so many times as long as its source, and so many tokens longer.
-LENGTH_RATIO, LENGTH_MARGIN = 1.5, 10
 
 
 @dataclass(frozen=True)
