@@ -1,6 +1,7 @@
 """Two small claims with cells of milliseconds, their texts in both languages, and programs that run them."""
 
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from hf_seqmodels.tasks.compare import cli, texts
 from hf_seqmodels.tasks.compare.claim import BudgetName, Cell, Claim, Labels, Progress, Row, Verdict, num_seeds
 from hf_seqmodels.tasks.compare.figures import draw_bars, draw_lines, panels
+from hf_seqmodels.tasks.compare.results import Result
 from hf_seqmodels.tasks.compare.rows import mean_of
 
 MODELS = ("rnn", "lstm", "deep <rnn>")
@@ -86,6 +88,11 @@ def draw_gates(rows: list[Row], labels: Labels) -> dict[str, Figure]:
     return {"gates": figure}
 
 
+def no_figure(rows: list[Row], labels: Labels) -> dict[str, Figure]:
+    """An empty panel."""
+    return {"gates": panels(1)[0]}
+
+
 CLAIMS = {
     "forgetting": Claim("forgetting", forgetting_cells, judge_forgetting, draw_forgetting),
     "gating": Claim("gating", lambda budget: [Cell("count", count, exclusive=True)], judge_gates, draw_gates),
@@ -114,13 +121,24 @@ TEXTS: dict[str, dict[str, Any]] = {
 }
 
 
+def results() -> list[Result]:
+    """Of all toys, measured here."""
+    found = []
+    for claim in CLAIMS.values():
+        cells = claim.cells("standard")
+        rows = [row for cell in cells for row in cell.measure(lambda share: None, **cell.settings)]
+        found.append(Result(claim, cells, {cell.name: 75.5 for cell in cells}, rows, claim.judge(rows)))
+    return found
+
+
 def use(monkeypatch: pytest.MonkeyPatch, folder: Path, claims: dict[str, Claim] = CLAIMS) -> None:
     """Makes these the claims of the comparison, for a test."""
+    shutil.copytree(texts.FOLDER, folder)
     for language in texts.LANGUAGES:
-        (folder / language).mkdir(parents=True)
-        (folder / language / "page.yaml").write_bytes((texts.FOLDER / language / "page.yaml").read_bytes())
         for name, words in TEXTS.items():
-            (folder / language / f"{name}.yaml").write_text(yaml.safe_dump(words), encoding="utf-8")
+            (folder / language / f"{name}.yaml").write_text(
+                yaml.safe_dump(words, sort_keys=False, allow_unicode=True), encoding="utf-8"
+            )
     monkeypatch.setattr(texts, "FOLDER", folder)
     monkeypatch.setattr(cli, "available", lambda: tuple(claims))
     monkeypatch.setattr(cli, "load_claim", claims.__getitem__)
@@ -138,10 +156,13 @@ def slow_cells(log: Path, seconds: float, number: int = 6) -> list[Cell]:
     ]
 
 
+def slow_claims(log: Path, seconds: float) -> dict[str, Claim]:
+    """One claim, of these cells."""
+    cells, claim = slow_cells(log, seconds), CLAIMS["forgetting"]
+    return {"forgetting": Claim("forgetting", lambda budget: cells, claim.judge, claim.draw)}
+
+
 if __name__ == "__main__":  # python -m tests.tasks.compare.toys TEXTS LOG SECONDS ARGUMENTS...
-    claim = CLAIMS["forgetting"]
-    cells = slow_cells(Path(sys.argv[2]), float(sys.argv[3]))
-    claim = Claim("forgetting", lambda budget: cells, claim.judge, claim.draw)
     with pytest.MonkeyPatch.context() as patch:
-        use(patch, Path(sys.argv[1]), {"forgetting": claim})
+        use(patch, Path(sys.argv[1]), slow_claims(Path(sys.argv[2]), float(sys.argv[3])))
         sys.exit(cli.run(sys.argv[4:]))
