@@ -100,7 +100,7 @@ class WithState(nn.Module):
 
 
 def present_states(states: Sequence[tuple[Any, Any]]) -> Tensors:
-    """States `(batch, 1, size)` of the layers as `present_hidden` and `present_cell` (LSTM), `(batch, layers, size)`."""
+    """Each layer's `(batch, 1, size)` as `present_hidden` and `present_cell` (LSTM), `(batch, layers, size)`."""
     present = {"present_hidden": torch.cat([hidden for hidden, _ in states], dim=1)}
     if states[0][1] is not None:
         present["present_cell"] = torch.cat([cell for _, cell in states], dim=1)

@@ -15,7 +15,8 @@ onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 from hf_seqmodels.conversion.onnx import OLDEST_OPSET, export_onnx  # noqa: E402 - needs the extra
 
-# float32 sums in another order: 4e-7 to 2e-6 of the largest value, measured; a wrong mask or state is off by 1e-2.
+# float32 sums in another order: 4e-7 to 2e-6 of the largest value, measured; a wrong mask or state is off by 1e-2 and
+# more.
 TOLERANCE = 1e-5
 # One row, one token, more rows than the example's, rows shorter than their batch.
 LENGTHS = ((9, 4, 1), (5,), (1,), (3, 2, 8, 1))
@@ -169,6 +170,17 @@ def test_a_row_of_padding_alone_keeps_its_state(language_model: tuple[Any, Path]
     for name, before in states.items():
         assert (after[name][1] == before[1]).all()
         assert (after[name][0] != before[0]).any()
+
+
+def test_what_the_tolerance_would_miss_is_far_beyond_it(language_model: tuple[Any, Path]) -> None:
+    """Negative control: padding on the left taken for tokens, or a state forgotten."""
+    begin, resume = (Session(language_model[1] / f"{name}.onnx") for name in ("model", "model_with_past"))
+    ids, mask = np.random.default_rng(0).integers(1, 60, (2, 4)), np.array([[0, 0, 1, 1], [1, 1, 1, 1]])
+    right, wrong = (begin({"input_ids": ids, "attention_mask": given}) for given in (mask, np.ones_like(mask)))
+    forgotten = {name: np.zeros_like(value) for name, value in right.items()}
+    nexts = [resume.next(known, input_ids=ids, attention_mask=mask)["logits"] for known in (right, forgotten)]
+    for one, other in ((right["logits"][0, 2:], wrong["logits"][0, 2:]), nexts):
+        assert np.abs(one - other).max() > 1000 * TOLERANCE * np.abs(one).max()
 
 
 def test_the_model_stays_as_it_was(language_model: tuple[Any, Path], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from hf_seqmodels.models.configuration_bert import PRESETS
-from hf_seqmodels.tasks.benchmark import bert, image_processor, lm, precision, translation, vit
+from hf_seqmodels.tasks.benchmark import bert, image_processor, lm, precision, quantization, translation, vit
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -19,7 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Ours and its peers in one process, interleaved: median, spread, ratio."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for add in (_add_bert, _add_vit, _add_lm, _add_translation, _add_precision):
+    for add in (_add_bert, _add_vit, _add_lm, _add_translation, _add_precision, _add_quantization):
         add(commands)
     for each in commands.choices.values():
         each.add_argument("--threads", type=int, default=None, help="CPU threads (PyTorch's own choice if not given)")
@@ -101,14 +101,36 @@ def _add_precision(commands: Any) -> None:
     command.add_argument("--seeds", type=int, default=2, help="runs in each precision")
 
 
+def _add_quantization(commands: Any) -> None:
+    text = "SeqBert's classifier on a CPU: PyTorch in float32 and bfloat16, onnxruntime in float32 and int8"
+    command = _add_command(commands, "quantization", text)
+    command.add_argument("--task", choices=quantization.TASKS, default="speed", help="what to measure")
+    command.add_argument("--size", choices=list(PRESETS), nargs="+", default=["mini"], help="presets, for speed")
+    command.add_argument("--seq", type=int, default=128, help="tokens in a row, for speed")
+    command.add_argument("--batch", type=int, nargs="+", default=[1, 8], help="rows; for accuracy, the first number")
+    command.add_argument("--rounds", type=int, default=7, help="timed forwards of each contender")
+    command.add_argument("--checkpoint", help="for accuracy: a folder that recipe finetune_quickstart has written")
+    command.add_argument(
+        "--cpu_time",
+        action="store_true",
+        help="time of this process, not of the clock: for a busy machine, --threads 1",
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the benchmark that `argv` asks for and prints its table; 0 on success."""
     args = build_parser().parse_args(argv)
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    results = {"bert": _bert, "vit": _vit, "lm": _lm, "translation": _translation, "precision": _precision}[
-        args.command
-    ](args)
+    run = {
+        "bert": _bert,
+        "vit": _vit,
+        "lm": _lm,
+        "translation": _translation,
+        "precision": _precision,
+        "quantization": _quantization,
+    }[args.command]
+    results = run(args)
     if args.json is not None:
         args.json.write_text(json.dumps(results, indent=2), encoding="utf-8")
     return 0
@@ -177,6 +199,19 @@ def _translation(args: argparse.Namespace) -> list[dict[str, Any]]:
         print(translation.report(case, result), flush=True)
         results.append({"case": vars(case), **result})
     return results
+
+
+def _quantization(args: argparse.Namespace) -> list[dict[str, Any]]:
+    if args.task == "accuracy":
+        if args.checkpoint is None:
+            raise ValueError("checkpoint=None: --task accuracy needs --checkpoint, a folder with a classifier.")
+        rows = quantization.accuracy(args.checkpoint, args.batch[0])
+        print(quantization.report_accuracy(rows), flush=True)
+        return rows
+    cases = [quantization.QuantizationCase(size, args.seq, batch) for size in args.size for batch in args.batch]
+    rows = quantization.speed(cases, args.rounds, time.process_time if args.cpu_time else time.perf_counter)
+    print(quantization.report_speed(rows), flush=True)
+    return rows
 
 
 def _device() -> str:
