@@ -29,6 +29,7 @@ from hf_seqmodels.training.optimizers import (
 )
 from hf_seqmodels.training.phases import Phase, check_phases, check_position, phase_end
 from hf_seqmodels.training.precision import MasterWeights, choose_precision
+from hf_seqmodels.training.process_groups import leave_group
 from hf_seqmodels.training.reporting import Reporter
 from hf_seqmodels.training.schedules import build_schedule
 from hf_seqmodels.training.signals import StopSignals
@@ -216,7 +217,7 @@ class Engine:
         if stopped_by is None:
             self._finish()
         self.reporter.close()
-        self.accelerator.end_training()
+        leave_group(self.accelerator)
         if stopped_by is None:
             # Last of all: however long it takes, no process waits for another.
             self.storage.push_final()
