@@ -5,6 +5,7 @@ from .bottleneck import BottleneckRun, LengthScore
 from .errors import NotInModelError
 from .gradient_flow import GradientFlow, gradient_flow
 from .long_range import LongRangeRun, LongRangeSummary, summarise
+from .source_gradient_flow import source_gradient_flow
 from .vit_attention import attention_distance, attention_maps, attention_rollout
 from .vit_embeddings import PrincipalFilters, patch_filters, position_similarity, principal_filters
 from .vit_reconstruction import Reconstruction, reconstruct
@@ -29,5 +30,6 @@ __all__ = [
     "principal_filters",
     "reconstruct",
     "share_within",
+    "source_gradient_flow",
     "summarise",
 ]

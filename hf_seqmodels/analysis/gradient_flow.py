@@ -1,7 +1,7 @@
 """How much of a loss at the end of a sequence reaches each earlier step: vanishing gradients, measured."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -118,24 +118,28 @@ def _next_token_loss(targets: torch.Tensor) -> Loss:
 def _recurrent_flow(model: PreTrainedModel, embeddings: torch.Tensor, loss: Loss) -> GradientFlow:
     layers = [module for module in model.modules() if isinstance(module, RecurrentLayer)]
     cache = RecurrentCache(len(layers))
-    with _probes(layers) as (hidden_probes, cell_probes):
+    with probed_states(layers) as (hidden_probes, cell_probes):
         for step in embeddings.split(1, dim=1):
             outputs = model(inputs_embeds=step, past_key_values=cache, use_cache=True)
-        probes = hidden_probes + cell_probes
-        norms = _gradient_norms(loss(outputs), probes)
-    # The hooks ran step by step, and in each step layer by layer.
-    steps = embeddings.shape[1]
-    hidden, cell = (
-        values.reshape(steps, len(layers)).T if len(values) else None
-        for values in np.split(norms, [len(hidden_probes)])
-    )
-    assert hidden is not None
+        norms = gradient_norms(loss(outputs), hidden_probes + cell_probes)
+    hidden, cell = steps_by_layer(norms, len(hidden_probes), len(layers))
     return GradientFlow(hidden, cell)
 
 
+def steps_by_layer(norms: np.ndarray, num_hidden: int, num_layers: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Norms of hidden states, then of cells, in the order of `probed_states` -> `(layers, steps)` of each."""
+    # The hooks ran step by step, and in each step layer by layer.
+    hidden, cell = (part.reshape(-1, num_layers).T for part in np.split(norms, [num_hidden]))
+    return hidden, cell if cell.size else None
+
+
 @contextmanager
-def _probes(layers: list[RecurrentLayer]) -> Iterator[tuple[list[torch.Tensor], list[torch.Tensor]]]:
-    """Adds a zero to every state as it leaves a layer: its gradient is the state's, by all ways together."""
+def probed_states(layers: list[RecurrentLayer]) -> Iterator[tuple[list[torch.Tensor], list[torch.Tensor]]]:
+    """Adds a zero to every state as it leaves a layer: its gradient is the state's, by all ways together.
+
+    Yields:
+        The zeros of hidden states and of cells, in the order in which the layers run inside the block.
+    """
     hidden_probes, cell_probes = list[torch.Tensor](), list[torch.Tensor]()
 
     def add_zeros(module: nn.Module, inputs: Any, result: Any) -> Any:
@@ -159,10 +163,13 @@ def _attention_flow(model: PreTrainedModel, embeddings: torch.Tensor, loss: Loss
     outputs = model(inputs_embeds=embeddings, output_hidden_states=True)
     if not getattr(outputs, "hidden_states", None):
         raise ValueError(f"{type(model).__name__} returns no hidden_states to measure gradients at.")
-    # Each step of each layer is one tensor; one norm a step.
-    states = list(outputs.hidden_states[1:])
-    gradients = _gradients(loss(outputs), states)
-    return GradientFlow(np.stack([gradient.double().norm(dim=-1).mean(0).cpu().numpy() for gradient in gradients]))
+    return GradientFlow(step_norms(loss(outputs), outputs.hidden_states[1:]))
+
+
+def step_norms(value: torch.Tensor, states: Sequence[torch.Tensor]) -> np.ndarray:
+    """`(states, seq_len)` of states `(batch, seq_len, width)`: one norm a step, averaged over the batch."""
+    gradients = _gradients(value, list(states))
+    return np.stack([gradient.double().norm(dim=-1).mean(0).cpu().numpy() for gradient in gradients])
 
 
 def _gradients(value: torch.Tensor, states: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -170,7 +177,7 @@ def _gradients(value: torch.Tensor, states: list[torch.Tensor]) -> list[torch.Te
     return [torch.zeros_like(state) if found is None else found for state, found in zip(states, gradients)]
 
 
-def _gradient_norms(value: torch.Tensor, states: list[torch.Tensor]) -> np.ndarray:
+def gradient_norms(value: torch.Tensor, states: list[torch.Tensor]) -> np.ndarray:
     """One norm for each state `(batch, …)`, averaged over the batch; float64, so that squares don't underflow."""
     norms = [gradient.double().flatten(1).norm(dim=1).mean() for gradient in _gradients(value, states)]
     return torch.stack(norms).cpu().numpy()

@@ -17,7 +17,6 @@ from .generated import GeneratedExamples
 from .random import Key
 
 COPIED_SYMBOLS = 10
-RECALL_PAIRS = 4
 _IGNORED = -100  # a label of no loss
 
 
@@ -189,18 +188,19 @@ class CopyMemoryProblem:
 
 @dataclass(frozen=True)
 class AssociativeRecallProblem:
-    """Four pairs of a key and a value; T steps later a key, whose value is the answer (Graves et al. 2014, section
+    """Pairs of a key and a value; T steps later a key, whose value is the answer (Graves et al. 2014, section
     4.3; in this form, of single symbols, Ba et al. 2016, section 4.1).
 
-    `input_ids` `(T + 8,)`: four times an id of a key, below 8, and one of its value, from 8 to 15; T - 1 blanks (16);
-    and one of the keys, which are all different. `labels` `(T + 8,)`: at the last step the value, counted from 0; -100
-    before it.
+    `input_ids` `(T + 2 * num_pairs,)`: as often as there are pairs, an id of a key, below 8, and one of its value,
+    from 8 to 15; T - 1 blanks (16); and one of the keys, which are all different. `labels`, of the same shape: at the
+    last step the value, counted from 0; -100 before it.
 
     Args:
         length: T, at least 2.
+        num_pairs: 1 to 8; Ba et al. have four.
 
     Raises:
-        ValueError: a shorter length.
+        ValueError: a shorter length, or another number of pairs.
     """
 
     name: ClassVar[str] = "recall"
@@ -211,14 +211,17 @@ class AssociativeRecallProblem:
     vocab_size: ClassVar[int] = 17
 
     length: int
+    num_pairs: int = 4
 
     def __post_init__(self) -> None:
         _check_length(self.length)
+        if not 1 <= self.num_pairs <= self.num_keys:
+            raise ValueError(f"num_pairs={self.num_pairs} must lie in [1, {self.num_keys}].")
 
     @property
     def num_steps(self) -> int:
-        """T + 8."""
-        return self.length + 2 * RECALL_PAIRS
+        """T and the pairs."""
+        return self.length + 2 * self.num_pairs
 
     @property
     def purpose(self) -> str:
@@ -241,11 +244,11 @@ class AssociativeRecallProblem:
 
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
         """`input_ids` and `labels`."""
-        keys = rng.permutation(self.num_keys)[:RECALL_PAIRS]
-        values = rng.integers(self.num_labels, size=RECALL_PAIRS)
-        asked = rng.integers(RECALL_PAIRS)
+        keys = rng.permutation(self.num_keys)[: self.num_pairs]
+        values = rng.integers(self.num_labels, size=self.num_pairs)
+        asked = rng.integers(self.num_pairs)
         inputs = np.full(self.num_steps, self.blank, dtype=np.int64)
-        inputs[: 2 * RECALL_PAIRS : 2], inputs[1 : 2 * RECALL_PAIRS : 2] = keys, self.num_keys + values
+        inputs[: 2 * self.num_pairs : 2], inputs[1 : 2 * self.num_pairs : 2] = keys, self.num_keys + values
         inputs[-1] = keys[asked]
         labels = np.full(self.num_steps, _IGNORED, dtype=np.int64)
         labels[-1] = values[asked]

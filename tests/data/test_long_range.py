@@ -85,6 +85,7 @@ def test_recall_asks_for_the_value_of_one_of_its_keys() -> None:
         asked.add(int(place))
         answers.add(int(labels[-1]))
     assert asked == set(range(4)) and answers == set(range(8))
+    assert AssociativeRecallProblem(length, num_pairs=2).num_steps == length + 4
     assert AssociativeRecallProblem(length).baseline == pytest.approx(2.079, abs=1e-3)  # ln 8
 
 
@@ -137,5 +138,8 @@ def test_refusals() -> None:
             make(1, 1, seed=0)
         with pytest.raises(ValueError, match="num_examples=0 must be at least 1"):
             make(0, 10, seed=0)
+    for pairs in (0, 9):
+        with pytest.raises(ValueError, match=rf"num_pairs={pairs} must lie in \[1, 8\]"):
+            AssociativeRecallProblem(4, pairs)
     with pytest.raises(IndexError, match="shard=1"):
         GeneratedExamples(AddingProblem(4), 1, seed=0).example_lengths(0, 1)
