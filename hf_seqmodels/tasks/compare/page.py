@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from .claim import num_seeds
 from .configuration import parameters_of, seeds_of, settings_of
 from .results import Result, Run, computing_seconds
 from .svg import Panel, page_style, svg_panels
@@ -127,7 +128,7 @@ def _facts(results: Sequence[Result], run: Run, words: Words) -> list[tuple[str,
     num_cells = len({name for result in results for name in result.seconds})
     duration = _duration(computing_seconds(results), words)
     facts = [
-        (words("budget"), words(f"budget_{run.budget}")),
+        (words("budget"), words("budget_value", budget=run.budget, seeds=num_seeds(run.budget))),
         (words("computing_time"), words("computing_time_value", duration=duration, cells=num_cells)),
         (words("date"), ", ".join(run.days)),
     ]
@@ -152,7 +153,10 @@ def _facts(results: Sequence[Result], run: Run, words: Words) -> list[tuple[str,
 def _duration(seconds: float, words: Words) -> str:
     if seconds < 60:
         return words("seconds", seconds=seconds)
-    return words("minutes", minutes=int(seconds) // 60, seconds=int(seconds) % 60)
+    minutes = int(seconds) // 60
+    if minutes < 60:
+        return words("minutes", minutes=minutes, seconds=int(seconds) % 60)
+    return words("hours", hours=minutes // 60, minutes=minutes % 60)
 
 
 def _number(value: Any, labels: Words) -> str:

@@ -127,6 +127,22 @@ def test_text_in_figures_is_legible_on_a_phone(browser: Browser, pages: dict[str
     page.context.close()
 
 
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_text_stays_in_its_panel(browser: Browser, pages: dict[str, Path], language: str) -> None:
+    page = opened(browser, pages[language], DESKTOP)
+    outside = page.evaluate(
+        """() => [...document.querySelectorAll('figure svg')].flatMap(svg => {
+            const panel = svg.getBoundingClientRect();
+            return [...svg.querySelectorAll('text')].filter(text => {
+                const box = text.getBoundingClientRect();
+                return box.left < panel.left - 1 || box.right > panel.right + 1;
+            }).map(text => text.textContent);
+        })"""
+    )
+    assert outside == []
+    page.context.close()
+
+
 def test_korean(browser: Browser, pages: dict[str, Path]) -> None:
     page = opened(browser, pages["ko"], DESKTOP)
     assert page.evaluate("document.documentElement.lang") == "ko"

@@ -83,8 +83,6 @@ def test_a_page_is_the_same_each_time(page: str, monkeypatch: pytest.MonkeyPatch
 def test_korean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     toys.use(monkeypatch, tmp_path / "texts")
     claim = toys.CLAIMS["gating"]
-    path = tmp_path / "texts" / "ko" / "gating.yaml"
-    path.write_text(path.read_text().replace("gates: gates", "gates: 게이트의 수"), encoding="utf-8")
     rows = toys.count(lambda share: None)
     page = render([Result(claim, claim.cells("quick"), {"count": 0.5}, rows, claim.judge(rows))], RUN, "ko")
     assert '<html lang="ko">' in page and "성립하지 않음" in page and ">게이트의 수</text>" in page
@@ -134,6 +132,16 @@ def _with_bar() -> Figure:
     figure, axes = panels(4)
     figure.colorbar(axes[0].imshow([[0, 1]]), ax=axes[0])
     return figure
+
+
+def test_there_is_room_for_korean() -> None:
+    def left(label: str) -> float:
+        figure, (axes,) = panels(1)
+        axes.set_yticks([0], [label])
+        svg_panels(figure, "room", "Room")
+        return axes.get_position().x0
+
+    assert left("가" * 10) == left("W" * 10) > left("n" * 10), "as wide as they are in every font"
 
 
 def test_panels_come_apart() -> None:

@@ -106,7 +106,7 @@ TEXTS: dict[str, dict[str, Any]] = {
         "holds": "It holds after {steps:,} steps.",
         "fails": "It fails.",
         "figures": {"curves": "Accuracy against length.", "bars": "Mean of {short:.2f}."},
-        "labels": {"deep <rnn>": "deep <RNN>", "length": "a length"},
+        "labels": {},
     },
     "gating": {
         "title": "Gates",
@@ -116,7 +116,14 @@ TEXTS: dict[str, dict[str, Any]] = {
         "holds": "They are.",
         "fails": "They are not: {gates:.0f}.",
         "figures": {"gates": "Gates."},
-        "labels": {"gates": "gates"},
+        "labels": {},
+    },
+}
+LABELS = {
+    "en": {"forgetting": {"deep <rnn>": "deep <RNN>", "length": "a length"}, "gating": {"gates": "gates"}},
+    "ko": {
+        "forgetting": {"deep <rnn>": "아주 깊은 순환 <신경망>", "length": "입력의 길이(토큰 수)"},
+        "gating": {"gates": "게이트의 수"},
     },
 }
 
@@ -136,8 +143,9 @@ def use(monkeypatch: pytest.MonkeyPatch, folder: Path, claims: dict[str, Claim] 
     shutil.copytree(texts.FOLDER, folder)
     for language in texts.LANGUAGES:
         for name, words in TEXTS.items():
+            own = {**words, "labels": {**words["labels"], **LABELS[language][name]}}
             (folder / language / f"{name}.yaml").write_text(
-                yaml.safe_dump(words, sort_keys=False, allow_unicode=True), encoding="utf-8"
+                yaml.safe_dump(own, sort_keys=False, allow_unicode=True), encoding="utf-8"
             )
     monkeypatch.setattr(texts, "FOLDER", folder)
     monkeypatch.setattr(cli, "available", lambda: tuple(claims))
