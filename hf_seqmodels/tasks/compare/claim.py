@@ -18,13 +18,9 @@ Row = dict[str, Any]
 # Told how much of a cell is done, from 0 to 1.
 Progress = Callable[[float], None]
 
-
-class Measure(Protocol):
-    """What a cell runs: a function of a module, so that another process can run it."""
-
-    def __call__(self, progress: Progress, **settings: Any) -> list[Row]:
-        """Measures. `progress` is called as the work goes on, but not more often than every few milliseconds."""
-        ...
+# What a cell runs, given a `Progress` and its settings by name: a function of a module, so that another process can
+# run it. It reports progress as the work goes on, but not more often than every few milliseconds.
+Measure = Callable[..., list[Row]]
 
 
 @dataclass(frozen=True)
