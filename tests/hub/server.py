@@ -41,6 +41,7 @@ class HubServer(ThreadingHTTPServer):
         url: for `HF_ENDPOINT`.
         storage: what has been pushed.
         requests: how often each kind of request (a method name of `_Handler`, such as "commit") was answered.
+        unknown: requests that it does not speak, `METHOD path`.
     """
 
     daemon_threads = True
@@ -50,6 +51,7 @@ class HubServer(ThreadingHTTPServer):
         self.storage = Storage(folder)
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.requests: Counter[str] = Counter()
+        self.unknown: list[str] = []
         self._down_before: str | None = None
         self._down_after = ""
         self._remaining: float = float("inf")
@@ -125,6 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.count(name)
         try:
             if found is None:
+                self.server.unknown.append(f"{self.command} {path}")
                 raise _Refusal(404, f"{self.command} {path} is not spoken here.")
             groups = {key: unquote(value or "") for key, value in found.groupdict().items()}
             answer: Callable[..., dict[str, Any] | list[Any] | None] = getattr(self, name)
@@ -319,7 +322,7 @@ _ROUTES = [
     ("POST", r"/api/validate-yaml", "validate_yaml"),
     ("GET", rf"/api/models/{_ID}/auth-check(?P<write>/write)?", "auth_check"),
     ("GET", rf"/api/models/{_ID}/tree/{_REVISION}(?:/(?P<path>.+))?", "tree"),
-    ("GET", rf"/api/models/{_ID}(?:/revision/{_REVISION})?", "model_info"),
+    ("GET", rf"/api/models/(?P<id>[^/]+(?:/(?!revision/)[^/]+)?)(?:/revision/{_REVISION})?", "model_info"),
     ("POST", rf"/api/models/{_ID}/preupload/{_REVISION}", "preupload"),
     ("POST", rf"/api/models/{_ID}/commit/{_REVISION}", "commit"),
     ("POST", rf"/{_ID}\.git/info/lfs/objects/batch", "lfs_batch"),
