@@ -49,14 +49,15 @@ def _run(request: dict[str, Any]) -> None:
         exec(compile(request["source"], request["name"], "exec", flags), namespace)
         value = namespace[request["name"]](**request["arguments"])
         (folder / "value.json").write_text(json.dumps(value))
-    except SystemExit as end:
-        if isinstance(end.code, str):
-            print(end.code, file=sys.stderr)
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        traceback.print_exc()
-        code = 1
     finally:
+        error = sys.exc_info()[1]
+        if isinstance(error, SystemExit):
+            if isinstance(error.code, str):
+                print(error.code, file=sys.stderr)
+            code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        elif error is not None:
+            traceback.print_exception(error)
+            code = 1
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -10,6 +10,7 @@ from tests.hub.server import OTHER_TOKEN, READ_TOKEN, USER, WRITE_TOKEN, HubServ
 def access(repo: str) -> dict:
     """What the client's token may do with a repository: the kinds of its errors."""
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
     api, results = HfApi(), {}
     calls = {
@@ -22,7 +23,7 @@ def access(repo: str) -> dict:
     for name, call in calls.items():
         try:
             results[name] = call()
-        except Exception as error:
+        except (HfHubHTTPError, LocalTokenNotFoundError) as error:
             response = getattr(error, "response", None)
             results[name] = f"{type(error).__name__} {getattr(response, 'status_code', '')}".strip()
     return results
