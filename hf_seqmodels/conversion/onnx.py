@@ -50,6 +50,7 @@ from hf_seqmodels.models.modeling_vit_mae import SeqViTForPreTraining
 try:
     import onnx
     import onnxscript  # noqa: F401 - torch.onnx needs it
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
 except ModuleNotFoundError as error:
     raise ImportError("hf_seqmodels.conversion.onnx needs the extra: pip install 'hf_seqmodels[onnx]'.") from error
 
@@ -141,6 +142,8 @@ def _write(part: Part, path: Path, opset: int) -> None:
             verbose=False,
         )
     assert written is not None
+    # torch leaves constants in the body of a Scan that nothing uses, at which onnxruntime would warn.
+    RemoveUnusedNodesPass()(written.model)
     written.save(path)
 
 
