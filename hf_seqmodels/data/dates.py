@@ -7,7 +7,7 @@ that what a model attends to can be compared with what it should.
 import datetime
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
@@ -29,6 +29,8 @@ DEFAULT_LOCALES = (
 )
 # fmt: on
 SPLITS = ("train", "validation", "test")
+# What a target says, and where in it.
+TARGET_PLACES = {"year": range(0, 4), "month": range(5, 7), "day": range(8, 10)}
 FIRST_DATE, LAST_DATE = datetime.date(1900, 1, 1), datetime.date(2099, 12, 31)
 HELD_OUT_SHARE = 0.1
 
@@ -98,7 +100,7 @@ def date_pairs(
 
     Returns:
         Columns `source`, `target`, `locale`, and `year_span`, `month_span`, `day_span`: `[start, end)` in characters
-        of the source. (In the target they are [0, 4), [5, 7) and [8, 10).)
+        of the source. (`TARGET_PLACES` says where they are in the target.)
 
     Raises:
         ValueError: `num_examples` below 1, no or an unknown locale (similar ones are named), one without a clear
@@ -120,9 +122,29 @@ def date_pairs(
         rows["source"].append(text)
         rows["target"].append(date.isoformat())
         rows["locale"].append(locale)
-        for part in ("year", "month", "day"):
+        for part in TARGET_PLACES:
             rows[f"{part}_span"].append(spans[part])
     return Dataset.from_dict(rows, features=DATE_FEATURES)
+
+
+def target_origins(pair: Mapping[str, Any], part: str) -> list[tuple[int, int] | None]:
+    """Where each character of a target comes from.
+
+    Args:
+        pair: a row of `date_pairs`.
+        part: "year", "month" or "day"; the characters of the others are left out.
+
+    Returns:
+        For each character of the target `[start, end)` in characters of the source; `None` for those left out, and for
+        leading zeros, which come from nowhere.
+    """
+    target, places = pair["target"], TARGET_PLACES[part]
+    start, end = pair[f"{part}_span"]
+    from_nowhere = part != "year" and target[places[0]] == "0"
+    return [
+        (start, end) if place in places and not (from_nowhere and place == places[0]) else None
+        for place in range(len(target))
+    ]
 
 
 @lru_cache(maxsize=1)

@@ -5,7 +5,15 @@ import datetime
 import pytest
 from babel.dates import format_date
 
-from hf_seqmodels.data.dates import DEFAULT_LOCALES, FIRST_DATE, LAST_DATE, SPLITS, date_formats, date_pairs
+from hf_seqmodels.data.dates import (
+    DEFAULT_LOCALES,
+    FIRST_DATE,
+    LAST_DATE,
+    SPLITS,
+    date_formats,
+    date_pairs,
+    target_origins,
+)
 
 DATE = datetime.date(2021, 3, 4)
 
@@ -46,6 +54,13 @@ def test_spans_are_where_the_parts_are() -> None:
         assert int(said) == int(month) if said.isdecimal() else any(character.isalpha() for character in said)
     (korean,) = {form.write(DATE)[0]: form.write(DATE)[1] for form in date_formats(["ko"])["ko"][:1]}.items()
     assert korean == ("2021년 3월 4일 목요일", {"year": (0, 4), "month": (6, 8), "day": (9, 10), "weekday": (12, 15)})
+
+
+def test_each_character_of_a_target_comes_from_its_part() -> None:
+    pair = {"target": "2021-03-14", "year_span": (9, 13), "month_span": (3, 8), "day_span": (0, 2)}
+    assert target_origins(pair, "year") == [(9, 13)] * 4 + [None] * 6
+    assert target_origins(pair, "month") == [None] * 6 + [(3, 8)] + [None] * 3  # its leading zero comes from nowhere
+    assert target_origins(pair, "day") == [None] * 8 + [(0, 2)] * 2
 
 
 def test_formats_that_two_locales_read_differently_are_left_out() -> None:

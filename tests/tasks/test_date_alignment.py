@@ -9,22 +9,9 @@ import pytest
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from hf_seqmodels.analysis import attention_map, share_within
-from hf_seqmodels.data.dates import date_pairs
+from hf_seqmodels.data.dates import TARGET_PLACES, date_pairs, target_origins
 
 ROOT = Path(__file__).parents[2]
-YEAR, MONTH, DAY = range(0, 4), range(5, 7), range(8, 10)  # of the target's characters
-
-
-def wanted_spans(pair: dict, target: str) -> dict[str, list[tuple[int, int] | None]]:
-    """For each part of a date, where each target character comes from; leading zeros come from nowhere."""
-    spans = {}
-    for name, places in (("year", YEAR), ("month", MONTH), ("day", DAY)):
-        span = tuple(pair[f"{name}_span"])
-        spans[name] = [
-            span if place in places and not (place in (5, 8) and target[place] == "0") else None
-            for place in range(len(target) + 1)
-        ]
-    return spans
 
 
 @pytest.mark.slow
@@ -34,15 +21,15 @@ def test_the_map_points_at_the_right_part_of_the_source(tmp_path: Path) -> None:
     subprocess.run([*command, "--output_dir", str(tmp_path), "--disable_tqdm"], cwd=ROOT, check=True)
     model = AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
-    shares: dict[str, list[float]] = {"year": [], "month": [], "day": []}
-    by_chance: dict[str, list[float]] = {"year": [], "month": [], "day": []}
+    shares: dict[str, list[float]] = {name: [] for name in TARGET_PLACES}
+    by_chance: dict[str, list[float]] = {name: [] for name in TARGET_PLACES}
     for pair in date_pairs(60, 7, split="test"):
         found = attention_map(model, tokenizer, pair["source"], max_new_tokens=14)
         np.testing.assert_allclose(found.weights.sum(1), 1, atol=1e-6)
         if found.text != pair["target"]:
             continue
-        for name, wanted in wanted_spans(pair, found.text).items():
-            shares[name].append(share_within(found.weights, found.source_spans, wanted))
+        for name in TARGET_PLACES:
+            shares[name].append(share_within(found.weights, found.source_spans, target_origins(pair, name)))
             start, end = pair[f"{name}_span"]
             by_chance[name].append((end - start) / len(found.source))
     assert len(shares["year"]) >= 57
