@@ -5,7 +5,7 @@ from string import Formatter
 import pytest
 import yaml
 
-from hf_seqmodels.tasks.compare.claims import available
+from hf_seqmodels.tasks.compare.claims import CLAIMS, available
 from hf_seqmodels.tasks.compare.page import render
 from hf_seqmodels.tasks.compare.texts import FOLDER, LANGUAGES, claim_texts, page_words
 from tests.tasks.compare.recorded import RUN, recorded_names, recorded_result
@@ -76,3 +76,9 @@ def test_no_text_is_left_over() -> None:
         assert {path.stem for path in (FOLDER / language).glob("*.yaml")} == {"page", *available()}
         for path in (FOLDER / language).glob("*.yaml"):
             assert yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def test_every_claim_is_recorded() -> None:
+    missing = [name for name in available() if name not in recorded_names()]
+    # While claims are being written, those that are there need not be complete.
+    assert not missing or available() != CLAIMS, f"record {missing}: see tests/tasks/compare/recorded.py"
