@@ -5,6 +5,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from .claim import Labels, Row
 from .rows import summarise, values_of
@@ -22,6 +23,7 @@ STYLES: dict[str, tuple[str, str]] = {
     "cnn": ("#999999", "h"),
 }
 _OTHERS = (("#882255", "<"), ("#44AA99", ">"), ("#AA4499", "p"), ("#DDCC77", "d"))
+_FEW_DECADES = 1e3
 WIDTH, HEIGHT = 5.2, 3.4  # inches of a panel
 
 
@@ -107,11 +109,21 @@ def finish(axes: Axes, labels: Labels, *, x: str, y: str, log_x: bool, log_y: bo
     axes.set_ylabel(labels(y))
     if log_x:
         axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(FuncFormatter(_plain))
     if log_y:
         axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        if high < _FEW_DECADES * low:  # powers of ten alone would leave one or two numbers on the axis
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(FuncFormatter(_plain))
+            axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3)
     if legend:
         axes.legend(fontsize=8)
+
+
+def _plain(value: float, place: int | None) -> str:
+    return f"{value:,.0f}" if value >= 1 else f"{value:g}"
 
 
 def close(value: Any, digits: int = 3) -> float:
