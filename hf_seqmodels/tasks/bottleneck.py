@@ -25,7 +25,7 @@ from hf_seqmodels.training import Engine, EngineArguments, Phase, TrainResult, o
 _DPI = 120
 
 # Of each range of lengths: examples, those without a mistake, target tokens, right ones.
-_COUNTS = ("examples", "exact", "tokens", "right")
+COUNTS = ("examples", "exact", "tokens", "right")
 
 collate = TranslationCollator(PAD)
 
@@ -148,7 +148,7 @@ def _evaluate(plan: _Plan, engine: Engine) -> dict[str, float]:
     accelerator = engine.accelerator
     model: Any = engine.model
     dataset = plan.examples("validation", plan.args.eval_examples)
-    sums = torch.zeros(len(plan.ranges), len(_COUNTS), dtype=torch.float64)
+    sums = torch.zeros(len(plan.ranges), len(COUNTS), dtype=torch.float64)
     batches = evaluation_batches(
         dataset, plan.engine.per_device_eval_batch_size, accelerator.num_processes, accelerator.process_index
     )
@@ -160,18 +160,18 @@ def _evaluate(plan: _Plan, engine: Engine) -> dict[str, float]:
         if counts:
             symbols = batch["attention_mask"].sum(1) - 1
             buckets = (symbols - plan.task.shortest) // plan.args.bucket_width
-            sums.index_add_(0, buckets, _score(written[:, 1:].cpu(), labels))
+            sums.index_add_(0, buckets, score_written(written[:, 1:].cpu(), labels))
     if accelerator.num_processes > 1:
         sums = accelerator.reduce(sums.to(accelerator.device), "sum").cpu()
     examples, exact, tokens, right = sums.sum(0).tolist()
     metrics = {"exact_match": exact / examples, "token_accuracy": right / tokens}
     for (shortest, _), values in zip(plan.ranges, sums.tolist()):
-        metrics |= {f"{name}_{shortest}": value for name, value in zip(_COUNTS, values)}
+        metrics |= {f"{name}_{shortest}": value for name, value in zip(COUNTS, values)}
     return metrics
 
 
-def _score(written: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """`(batch, 4)`, each row's `_COUNTS`. What comes after the end does not count."""
+def score_written(written: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """`(batch, 4)`, each row's `COUNTS`. What comes after the end does not count."""
     written = torch.nn.functional.pad(written, (0, labels.shape[1] - written.shape[1]), value=PAD)
     there = labels != IGNORE_INDEX
     tokens, right = there.sum(1), ((written == labels) & there).sum(1)
@@ -182,7 +182,7 @@ def _result(plan: _Plan, trained: TrainResult, num_parameters: int) -> Bottlenec
     metrics = trained.metrics
     scores = []
     for shortest, longest in plan.ranges:
-        examples, exact, tokens, right = (metrics[f"{name}_{shortest}"] for name in _COUNTS)
+        examples, exact, tokens, right = (metrics[f"{name}_{shortest}"] for name in COUNTS)
         if examples:
             scores.append(LengthScore(shortest, longest, int(examples), exact / examples, right / tokens))
     return BottleneckRun(

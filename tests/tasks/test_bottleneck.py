@@ -108,9 +108,9 @@ def test_scores_count_what_stands_where_it_belongs() -> None:
     labels = torch.tensor([[5, 6, 2, -100], [5, 6, 7, 2], [5, 2, -100, -100]])
     written = torch.tensor([[5, 6, 2], [5, 7, 7], [2, 0, 0]])  # all ended early enough to be shorter than the labels
     expected = [[1, 1, 3, 3], [1, 0, 4, 2], [1, 0, 2, 0]]
-    assert bottleneck._score(written, labels).tolist() == expected
+    assert bottleneck.score_written(written, labels).tolist() == expected
     longer = torch.tensor([[5, 6, 2, 4], [5, 6, 7, 2], [5, 2, 7, 7]])
-    assert bottleneck._score(longer, labels)[:, 1].tolist() == [1, 1, 1]
+    assert bottleneck.score_written(longer, labels)[:, 1].tolist() == [1, 1, 1]
 
 
 def test_an_evaluation_counts_every_example_where_its_length_belongs(tmp_path: Path) -> None:
