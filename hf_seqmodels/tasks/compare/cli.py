@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import datasets
 import transformers
 
 from hf_seqmodels.tasks.arguments import parse
@@ -132,6 +133,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         description="Measures every claim of the story from RNN to ViT on this machine, and writes a page about it.",
         epilog=_EPILOG,
     )
+    datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
     try:
         page = main(args)

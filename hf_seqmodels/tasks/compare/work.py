@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from typing import Any
 
+import datasets
 import torch
 import transformers
 from tqdm import tqdm
@@ -122,6 +123,7 @@ def _set_up_worker(reports: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
+    datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
 
 
