@@ -95,14 +95,21 @@ def build_answerer(
     return factory.from_config(config)
 
 
+def matched_width(
+    kind: str, budget: int, num_symbols: int, max_length: int, fields: dict[str, Any] | None = None
+) -> int:
+    """The width at which `build_answerer` gives a model whose number of parameters is nearest to `budget`."""
+    multiple = _SINES_AND_COSINES if kind == "vanilla_transformer" else 1
+    return nearest_width(
+        lambda width: build_answerer(kind, width, num_symbols, max_length, fields), budget, multiple=multiple
+    )
+
+
 def matched_answerer(
     kind: str, budget: int, num_symbols: int, max_length: int, fields: dict[str, Any] | None = None
 ) -> nn.Module:
-    """The model of `build_answerer` whose number of parameters is nearest to `budget`, new."""
-    multiple = _SINES_AND_COSINES if kind == "vanilla_transformer" else 1
-    width = nearest_width(
-        lambda width: build_answerer(kind, width, num_symbols, max_length, fields), budget, multiple=multiple
-    )
+    """A new model of that width."""
+    width = matched_width(kind, budget, num_symbols, max_length, fields)
     return build_answerer(kind, width, num_symbols, max_length, fields)
 
 
@@ -152,5 +159,6 @@ __all__ = [
     "build_answerer",
     "marked_symbols",
     "matched_answerer",
+    "matched_width",
     "random_symbols",
 ]
