@@ -12,9 +12,13 @@ _SHOWN_LETTERS = 60
 
 
 def settings_of(cells: Sequence[Cell]) -> list[tuple[str, str]]:
-    """Every setting but the seed, by name: its value, or the values that it takes among the cells."""
-    names = dict.fromkeys(name for cell in cells for name in cell.settings if name != "seed")
-    return [(name, _values([cell.settings[name] for cell in cells if name in cell.settings])) for name in names]
+    """Every setting but the seed, by name: its value, or the values that it takes among the cells.
+
+    What a setting holds by name is told by name, such as `config.hidden_size`.
+    """
+    flat = [_flat(cell.settings) for cell in cells]
+    names = dict.fromkeys(name for settings in flat for name in settings if name != "seed")
+    return [(name, _values([settings[name] for settings in flat if name in settings])) for name in names]
 
 
 def seeds_of(cells: Sequence[Cell], rows: Sequence[Row]) -> int:
@@ -30,6 +34,14 @@ def parameters_of(rows: Sequence[Row]) -> dict[str, str]:
         if row.get("num_parameters") is not None:
             sizes.setdefault(str(row.get("model", "")), []).append(row["num_parameters"])
     return {model: _range(found) for model, found in sizes.items()}
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        parts = {f"{name}.{key}": part for key, part in _flat(value).items()} if isinstance(value, dict) else {}
+        flat |= parts or {name: value}
+    return flat
 
 
 def _values(values: Sequence[Any]) -> str:

@@ -122,7 +122,7 @@ def test_configuration_in_short() -> None:
         for seed in range(3)
         for width in range(100, 1100, 100)
     ]
-    assert settings_of(cells) == [("width", "100–1,000"), ("rate", "0.001"), ("map", '{"a": [1]}')]
+    assert settings_of(cells) == [("width", "100–1,000"), ("rate", "0.001"), ("map.a", "[1]")]
     assert seeds_of(cells, []) == 3 and seeds_of([], []) == 0
     rows = [{"model": "rnn", "num_parameters": 10}, {"model": "rnn", "num_parameters": 1200}, {"x": 1}]
     assert parameters_of(rows) == {"rnn": "10–1,200"}
