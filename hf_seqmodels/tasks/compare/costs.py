@@ -1,6 +1,5 @@
 """What a model costs: time of its steps, products that wait for each other, FLOPs of recurrences, bytes of a cache."""
 
-import bisect
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +17,6 @@ from .claim import Progress
 
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}  # affine maps of a step, the candidate's included
 _WARMUP = 1
-_LARGEST = 4096  # multiples of a width that are tried
 _PRODUCTS = {
     getattr(torch.ops.aten, name) for name in ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "addmm_")
 }
@@ -56,20 +54,6 @@ def training_step(optimizer: torch.optim.Optimizer, loss_of: Callable[[], torch.
         optimizer.zero_grad(set_to_none=True)
 
     return step
-
-
-def nearest_width(size_of: Callable[[int], int], budget: int, multiple: int = 1) -> int:
-    """The width, a multiple of `multiple`, whose size is nearest to the budget.
-
-    Args:
-        size_of: width -> parameters, which grow with it.
-    """
-    multiples = range(1, _LARGEST)
-    reaching = multiples[bisect.bisect_left(multiples, budget, key=lambda number: size_of(number * multiple))]
-    return min(
-        (number * multiple for number in (max(reaching - 1, 1), reaching)),
-        key=lambda width: abs(size_of(width) - budget),
-    )
 
 
 def recurrent_flops(model: str, hidden_size: int, num_layers: int) -> int:
@@ -142,7 +126,6 @@ __all__ = [
     "GATES",
     "cache_bytes",
     "longest_chain",
-    "nearest_width",
     "optimizer_of",
     "recurrent_flops",
     "time_steps",

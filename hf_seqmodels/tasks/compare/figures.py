@@ -114,7 +114,7 @@ def finish(axes: Axes, labels: Labels, *, x: str, y: str, log_x: bool, log_y: bo
         axes.set_yscale("log")
         low, high = axes.get_ylim()
         if high < _FEW_DECADES * low:  # powers of ten alone would leave one or two numbers on the axis
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 5, 7)))
             axes.yaxis.set_major_formatter(FuncFormatter(_plain))
             axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3)

@@ -10,7 +10,6 @@ import hf_seqmodels  # noqa: F401 - plugs our architectures into the Auto classe
 from hf_seqmodels.tasks.compare.costs import (
     cache_bytes,
     longest_chain,
-    nearest_width,
     optimizer_of,
     recurrent_flops,
     time_steps,
@@ -94,16 +93,6 @@ def test_a_state_keeps_its_bytes_while_keys_and_values_grow() -> None:
     with torch.no_grad():
         kept = [cache_bytes(network(ids, decoder_input_ids=ids[:, :length]).past_key_values) for length in (1, 6)]
     assert kept == [3 * 2 * 2 * 12 * 4 * length for length in (1, 6)]  # and not those of the source
-
-
-def test_the_nearest_width() -> None:
-    def square(width: int) -> int:
-        return width**2
-
-    assert nearest_width(square, 101) == 10
-    assert nearest_width(square, 111) == 11  # nearer to 121 than to 100
-    assert nearest_width(square, 101, multiple=4) == 8
-    assert nearest_width(square, 0) == 1
 
 
 def test_steps_train_and_are_timed() -> None:

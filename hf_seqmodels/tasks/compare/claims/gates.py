@@ -1,6 +1,6 @@
 """Gates cost compute: FLOPs, parameters and time of RNN, GRU and LSTM, as wide and as large as each other."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,6 @@ import hf_seqmodels  # noqa: F401 - plugs our architectures into the Auto classe
 from hf_seqmodels.tasks.benchmark.measure import Step
 from hf_seqmodels.tasks.compare.claim import BudgetName, Cell, Claim, Labels, Progress, Row, Verdict, num_seeds
 from hf_seqmodels.tasks.compare.costs import (
-    nearest_width,
     optimizer_of,
     recurrent_flops,
     time_steps,
@@ -21,7 +20,9 @@ from hf_seqmodels.tasks.compare.costs import (
 )
 from hf_seqmodels.tasks.compare.figures import close, panels, style_of
 from hf_seqmodels.tasks.compare.rows import mean_of, select, summarise
+from hf_seqmodels.tasks.compare.sizes import nearest_width
 from hf_seqmodels.tasks.compare.training import stage
+from hf_seqmodels.tasks.long_range_models import num_trained
 
 MODELS = ("rnn", "gru", "lstm")
 MATCHES = ("width", "size")
@@ -31,6 +32,7 @@ _LAYERS = 2
 _VOCAB_SIZE = 64
 _DECODED = 32  # tokens of a decoding step
 _SLOWER = 1.5  # times the RNN's time per token
+_VECTOR = 4  # numbers that go through a processor at once, at least: widths that are no multiples of it are slow
 _BAR = 0.27  # width of a bar, where groups are 1 apart
 
 
@@ -45,13 +47,12 @@ def measure_gates(
         rounds: of which times are medians.
     """
     torch.manual_seed(seed)
-    budget = num_recurrent(build("gru", hidden_size))
     training: dict[str, Step] = {}
     decoding: dict[str, Step] = {}
     rows: list[Row] = []
     for match in MATCHES:
         for model in MODELS:
-            width = hidden_size if match == "width" else nearest_width(_sizes(model), budget)
+            width = hidden_size if match == "width" else matched_width(model, hidden_size)
             network = build(model, width)
             rows.append(
                 {
@@ -82,15 +83,14 @@ def build(model: str, hidden_size: int) -> PreTrainedModel:
 
 def num_recurrent(model: nn.Module) -> int:
     """Parameters of the recurrent layers."""
-    return sum(parameter.numel() for parameter in model.get_submodule("stack").parameters())
+    return num_trained(model.get_submodule("stack"))
 
 
-def _sizes(model: str) -> Callable[[int], int]:
-    def size_of(width: int) -> int:
-        with torch.device("meta"):
-            return num_recurrent(build(model, width))
-
-    return size_of
+def matched_width(model: str, hidden_size: int) -> int:
+    """The width at which the recurrent layers have as many parameters as the GRU's of `hidden_size`."""
+    with torch.device("meta"):
+        budget = num_recurrent(build("gru", hidden_size))
+    return nearest_width(lambda width: build(model, width).get_submodule("stack"), budget, _VECTOR)
 
 
 def _training(model: PreTrainedModel, batch_size: int, length: int) -> Step:

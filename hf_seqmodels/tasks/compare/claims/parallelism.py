@@ -21,7 +21,6 @@ from hf_seqmodels.tasks.compare.claim import BudgetName, Cell, Claim, Labels, Pr
 from hf_seqmodels.tasks.compare.costs import (
     cache_bytes,
     longest_chain,
-    nearest_width,
     optimizer_of,
     time_steps,
     training_step,
@@ -29,6 +28,7 @@ from hf_seqmodels.tasks.compare.costs import (
 from hf_seqmodels.tasks.compare.curves import worded_crossings
 from hf_seqmodels.tasks.compare.figures import close, draw_lines, panels
 from hf_seqmodels.tasks.compare.rows import mean_of, select, values_of
+from hf_seqmodels.tasks.compare.sizes import nearest_width
 from hf_seqmodels.tasks.long_range_models import num_trained
 
 RECURRENT = ("lstm", "gru")
@@ -103,15 +103,11 @@ def build(model: str, num_parameters: int, longest: int, attention: str = "sdpa"
     A Transformer whose source is one token is a language model with an idle encoder, made as small as it can be.
     BERT predicts every token of its input: the same work, though not causal.
     """
-    return _from_config(_config(model, _width(model, num_parameters, longest), longest), attention)
 
+    def of_width(width: int) -> PreTrainedModel:
+        return _from_config(_config(model, width, longest), attention)
 
-def _width(model: str, num_parameters: int, longest: int) -> int:
-    def size_of(width: int) -> int:
-        with torch.device("meta"):
-            return num_trained(_from_config(_config(model, width, longest), "eager"))
-
-    return nearest_width(size_of, num_parameters, 2 * _HEADS)
+    return of_width(nearest_width(of_width, num_parameters, 2 * _HEADS))
 
 
 def _config(model: str, width: int, longest: int) -> PreTrainedConfig:
@@ -187,7 +183,7 @@ def _decoding(network: PreTrainedModel, model: str, position: int) -> tuple[Step
 def cells(budget: BudgetName) -> list[Cell]:
     """Chains are exact and need one cell; times have one for each repetition."""
     longest = {"quick": 512, "standard": 2048, "full": 4096}[budget]
-    training_seconds, decoding_seconds = {"quick": (14, 6), "standard": (80, 25), "full": (200, 60)}[budget]
+    training_seconds, decoding_seconds = {"quick": (17, 4), "standard": (100, 20), "full": (220, 50)}[budget]
     lengths = [length for length in (16, 64, 256, 512, 1024, 2048, 4096) if length <= longest]
     models = [*RECURRENT, *PARALLEL]
     # The number of products does not depend on how large they are.
@@ -205,7 +201,7 @@ def cells(budget: BudgetName) -> list[Cell]:
         "positions": [*lengths, 4 * longest],
         "rounds": 5,
     }
-    found = [Cell("parallelism-chains", measure_chains, chains, 4)]
+    found = [Cell("parallelism-chains", measure_chains, chains, 3)]
     for seed in range(num_seeds(budget)):
         settings = {**training, "seed": seed}
         found.append(Cell(f"parallelism-training-{seed}", measure_training, settings, training_seconds, True))

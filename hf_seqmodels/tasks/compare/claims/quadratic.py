@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from matplotlib.figure import Figure
@@ -15,10 +16,11 @@ from hf_seqmodels.models.modeling_bert import SeqBertLayer
 from hf_seqmodels.models.recurrent import RecurrentLayer
 from hf_seqmodels.tasks.benchmark.measure import Step
 from hf_seqmodels.tasks.compare.claim import BudgetName, Cell, Claim, Labels, Progress, Row, Verdict, num_seeds
-from hf_seqmodels.tasks.compare.costs import nearest_width, time_steps
+from hf_seqmodels.tasks.compare.costs import time_steps
 from hf_seqmodels.tasks.compare.curves import exponent, worded_crossings
 from hf_seqmodels.tasks.compare.figures import close, draw_lines, panels
 from hf_seqmodels.tasks.compare.rows import mean_of, select, values_of
+from hf_seqmodels.tasks.compare.sizes import nearest_width
 from hf_seqmodels.tasks.compare.training import saved_bytes
 from hf_seqmodels.tasks.long_range_models import num_trained
 
@@ -49,7 +51,7 @@ def measure_growth(
         layer = transformer_layer(hidden_size, num_heads, kernel)
         parts[f"layer_{kernel}"] = layer, hidden_size, num_trained(layer)
     for model in RECURRENT:
-        width = nearest_width(_sizes(model), num_trained(layer))
+        width = nearest_width(partial(recurrent_layer, model), num_trained(layer))
         recurrent = recurrent_layer(model, width)
         parts[model] = _first(recurrent), width, num_trained(recurrent)
     steps: dict[str, Step] = {}
@@ -85,14 +87,6 @@ def transformer_layer(hidden_size: int, num_heads: int, kernel: str) -> nn.Modul
 def recurrent_layer(model: str, hidden_size: int) -> nn.Module:
     """A layer of LSTM or GRU, its input as wide."""
     return RecurrentLayer(_CONFIGS[model](hidden_size=hidden_size), hidden_size)
-
-
-def _sizes(model: str) -> Callable[[int], int]:
-    def size_of(width: int) -> int:
-        with torch.device("meta"):
-            return num_trained(recurrent_layer(model, width))
-
-    return size_of
 
 
 def _attention(kernel: str, num_heads: int) -> Part:
