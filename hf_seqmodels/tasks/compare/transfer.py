@@ -1,5 +1,6 @@
 """Pretraining a SeqBert in memory, and fine-tuning it, a new one, or an LSTM on a number of labels."""
 
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -13,6 +14,7 @@ from hf_seqmodels.models.configuration_bert import SeqBertConfig
 from hf_seqmodels.models.modeling_bert_pretraining import SeqBertForPreTraining
 
 from .claim import Progress, Row
+from .rows import summarise
 from .training import Batch, fit, stage
 from .transfer_data import Examples, TransferData, transfer_data
 
@@ -108,6 +110,14 @@ def measure_transfer(
     return rows
 
 
+def percent_by_seed(rows: Sequence[Row], by: Sequence[str]) -> list[Row]:
+    """Accuracies in percent as `percent`, averaged over all that differs but `by` and the seed: draws of labels, say.
+
+    So what figures show as spread is that over seeds.
+    """
+    return [{**summary.keys, "percent": 100 * summary.mean} for summary in summarise(rows, "accuracy", [*by, "seed"])]
+
+
 def num_steps(num_labels: int, finetuning: dict[str, Any]) -> int:
     """Steps of a fine-tuning: so many epochs, but not fewer than `min_steps`."""
     return max(finetuning["min_steps"], -(-finetuning["epochs"] * num_labels // finetuning["batch_size"]))
@@ -194,4 +204,4 @@ def accuracy(classifier: PreTrainedModel, test: Examples) -> float:
     return right / len(test)
 
 
-__all__ = ["OBJECTIVES", "Objective", "measure_transfer"]
+__all__ = ["OBJECTIVES", "Objective", "build_classifier", "measure_transfer", "num_steps", "percent_by_seed"]

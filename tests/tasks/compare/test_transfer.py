@@ -1,7 +1,6 @@
 """Pretraining and fine-tuning in memory, on the embedded text cut down to what takes a second."""
 
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,13 @@ from hf_seqmodels.tasks.compare import transfer_data as data_module
 from hf_seqmodels.tasks.compare.claim import BUDGETS
 from hf_seqmodels.tasks.compare.claims.objectives import CLAIM as OBJECTIVES_CLAIM
 from hf_seqmodels.tasks.compare.claims.pretraining import CLAIM as PRETRAINING_CLAIM
-from hf_seqmodels.tasks.compare.transfer import OBJECTIVES, build_classifier, measure_transfer, num_steps
+from hf_seqmodels.tasks.compare.transfer import (
+    OBJECTIVES,
+    build_classifier,
+    measure_transfer,
+    num_steps,
+    percent_by_seed,
+)
 from hf_seqmodels.tasks.compare.transfer_cells import transfer_cells
 from hf_seqmodels.tasks.compare.transfer_data import Examples, TransferData, sentence_pairs, transfer_data
 
@@ -165,6 +170,14 @@ def test_batches_are_padded() -> None:
     assert batch["token_type_ids"].max() == 1 and batch["labels"].tolist() == train.labels[:3].tolist()
 
 
+def test_spread_is_that_of_seeds() -> None:
+    row = {"num_labels": 50, "seed": 0}
+    rows = [{**row, "accuracy": 0.5}, {**row, "accuracy": 0.7}, {**row, "seed": 1, "accuracy": 0.9}]
+    by_seed = percent_by_seed(rows, ["num_labels"])
+    assert [row["seed"] for row in by_seed] == [0, 1]
+    assert [row["percent"] for row in by_seed] == pytest.approx([60, 90])
+
+
 def test_steps() -> None:
     finetuning = {"min_steps": 60, "epochs": 3, "batch_size": 16}
     assert [num_steps(count, finetuning) for count in (50, 320, 321)] == [60, 60, 61]
@@ -178,8 +191,11 @@ def test_the_claims_share_cells_and_compare_like_with_like(budget: Any) -> None:
     for claim in (PRETRAINING_CLAIM, OBJECTIVES_CLAIM):
         for cell in claim.cells(budget):
             assert cells[cell.name] == cell
-    for one, other in pairwise(cells.values()):
-        assert one.settings["finetuning"] == other.settings["finetuning"]
+    # The same steps and examples of fine-tuning, and for each model a learning rate.
+    rates = {cell.settings["model"]: cell.settings["finetuning"]["learning_rate"] for cell in cells.values()}
+    first = next(iter(cells.values())).settings["finetuning"]
+    for cell in cells.values():
+        assert cell.settings["finetuning"] == {**first, "learning_rate": rates[cell.settings["model"]]}
     pretrainings = [cell.settings["pretraining"] for cell in cells.values() if cell.settings["pretraining"]]
     assert len(pretrainings) == 3 * seeds and all(each == pretrainings[0] for each in pretrainings)
 

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from hf_seqmodels.tasks.compare.claim import BudgetName, Cell, Claim, Labels, Row, Verdict
 from hf_seqmodels.tasks.compare.figures import close, draw_bars, panels
 from hf_seqmodels.tasks.compare.rows import mean_of, select
-from hf_seqmodels.tasks.compare.transfer import OBJECTIVES
+from hf_seqmodels.tasks.compare.transfer import OBJECTIVES, percent_by_seed
 from hf_seqmodels.tasks.compare.transfer_cells import FEW_LABELS, PAIR_LABELS, transfer_cells
 
 TASKS = ("docstrings", "pairs")
@@ -17,19 +17,15 @@ def _cells(budget: BudgetName) -> list[Cell]:
 
 
 def comparable(rows: list[Row]) -> list[Row]:
-    """The rows of the SeqBerts on what every objective was tried on, with the accuracy in `percent`."""
-    return [
-        {**row, "percent": 100 * row["accuracy"]}
-        for row in select(rows, model="seq_bert")
-        if row["task"] == "pairs" or row["num_labels"] in FEW_LABELS
-    ]
+    """The rows of the SeqBerts on what every objective was tried on."""
+    return [row for row in select(rows, model="seq_bert") if row["task"] == "pairs" or row["num_labels"] in FEW_LABELS]
 
 
 def judge(rows: list[Row]) -> Verdict:
     """Holds where MLM helps single texts, and NSP added to it sentence pairs, each by three points."""
     own = comparable(rows)
     points = {
-        (task, objective): mean_of(own, "percent", task=task, objective=objective)
+        (task, objective): 100 * mean_of(own, "accuracy", task=task, objective=objective)
         for task in TASKS
         for objective in OBJECTIVES
     }
@@ -53,9 +49,10 @@ def draw(rows: list[Row], labels: Labels) -> dict[str, Figure]:
     own = comparable(rows)
     figure, axes = panels(len(TASKS))
     for panel, task in zip(axes, TASKS):
-        draw_bars(panel, select(own, task=task), labels, y="percent", by="objective")
+        bars = percent_by_seed(select(own, task=task), ["objective"])
+        draw_bars(panel, bars, labels, y="percent", by="objective")
         panel.axvline(50, color="black", linewidth=1, linestyle=":")
-        panel.set_xlim(40, 100)
+        panel.set_xlim(0, 100)
         panel.set_title(labels(task))
     return {"objectives": figure}
 

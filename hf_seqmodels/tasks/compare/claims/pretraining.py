@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 from hf_seqmodels.tasks.compare.claim import BudgetName, Cell, Claim, Labels, Row, Verdict
 from hf_seqmodels.tasks.compare.figures import close, draw_lines, panels
 from hf_seqmodels.tasks.compare.rows import mean_of, select, values_of
+from hf_seqmodels.tasks.compare.transfer import percent_by_seed
 from hf_seqmodels.tasks.compare.transfer_cells import transfer_cells
 
 # A line of the figure -> which rows are its own. BERT's objectives are both.
@@ -42,9 +43,9 @@ def judge(rows: list[Row]) -> Verdict:
 def draw(rows: list[Row], labels: Labels) -> dict[str, Figure]:
     """One panel: accuracy against the number of labels."""
     named = [
-        {**row, "line": line, "percent": 100 * row["accuracy"]}
+        {**row, "line": line}
         for line, wanted in LINES.items()
-        for row in select(rows, task=TASK, **wanted)
+        for row in percent_by_seed(select(rows, task=TASK, **wanted), ["num_labels"])
     ]
     figure, (axes,) = panels(1)
     draw_lines(axes, named, labels, x="num_labels", y="percent", by="line", log_x=True)
