@@ -150,9 +150,9 @@ def judge(rows: Sequence[Row]) -> Verdict:
 def draw(rows: Sequence[Row], labels: Labels) -> dict[str, Figure]:
     """Parameters by length, and accuracy beyond the training length."""
     figure, (sizes, accuracies) = panels(2)
-    draw_lines(
-        sizes, [r for r in rows if "length" in r], labels, x="length", y="num_parameters", log_x=True, log_y=True
-    )
+    counted = [row for row in rows if "length" in row]
+    draw_lines(sizes, counted, labels, x="length", y="num_parameters", log_x=True, log_y=True, legend=False)
+    sizes.legend(fontsize=8, loc="upper left")
     tested = [row for row in rows if "tested_length" in row]
     draw_lines(accuracies, tested, labels, x="tested_length", y="accuracy", log_x=True, legend=False)
     accuracies.axhline(1 / NUM_SYMBOLS, color="grey", linestyle="--")
