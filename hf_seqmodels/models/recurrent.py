@@ -67,6 +67,10 @@ class FusedRecurrence(nn.Module):
             outputs, final = kernel(inputs, hidden.unsqueeze(0), weights, *self._settings())
             return outputs, _end(outputs, final, hidden, compaction), None
         assert cell is not None
+        if inputs.shape[1] == 1 and compaction is None and not self.rnn.proj_size:
+            # oneDNN arranges the weights anew at every call, which for a single step takes longer than the step.
+            hidden, cell = torch.lstm_cell(inputs.squeeze(1), (hidden, cell), *weights)
+            return hidden.unsqueeze(1), hidden, cell
         state = (hidden.unsqueeze(0), cell.unsqueeze(0))
         with warnings.catch_warnings():
             # True, and nothing that anyone can change: PyTorch's own kernel runs then.
