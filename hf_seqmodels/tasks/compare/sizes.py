@@ -18,12 +18,20 @@ def nearest_width(build: Callable[[int], nn.Module], budget: int, multiple: int 
         build: width -> a model, which grows with it. It is called under the meta device, so no memory is filled.
         budget: trained parameters.
         multiple: widths are multiples of it, such as of the number of heads.
+
+    Raises:
+        ValueError: the widest model that is tried has less.
     """
 
     def size_of(multiples: int) -> int:
         with torch.device("meta"):
             return num_trained(build(multiples * multiple))
 
+    if size_of(_MOST_MULTIPLES) < budget:
+        raise ValueError(
+            f"budget={budget} is more than the {size_of(_MOST_MULTIPLES)} of width {_MOST_MULTIPLES * multiple}: "
+            f"raise multiple={multiple}."
+        )
     # The nearest is the first that reaches the budget, or the one before.
     reaching = bisect.bisect_left(range(1, _MOST_MULTIPLES), budget, key=size_of) + 1
     return multiple * min(max(reaching - 1, 1), reaching, key=lambda multiples: abs(size_of(multiples) - budget))
