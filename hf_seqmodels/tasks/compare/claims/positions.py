@@ -236,6 +236,8 @@ def draw(rows: list[Row], labels: Labels) -> dict[str, Figure]:
     figure, (left, right) = panels(2)
     tables = [row for row in rows if "distance" in row]
     draw_lines(left, tables, labels, x="distance", y="similarity", by="table")
+    low, high = left.get_ylim()
+    left.set_ylim(low, high + 0.5 * (high - low))  # room for the legend
     bars = [{**row, "percent": 100 * row["accuracy"]} for series in SERIES for row in select(rows, series=series)]
     draw_bars(right, bars, labels, y="percent", by="series")
     right.set_xlim(0, 100)
