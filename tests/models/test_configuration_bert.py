@@ -73,7 +73,7 @@ def test_gradients_are_those_of_bert_when_nothing_is_dropped() -> None:
 
 FILES = sorted(pathlib.Path(hf_seqmodels.models.__file__).parent.glob("*.py"))
 ALLOWED = {"torch", "transformers", "huggingface_hub", "numpy", "PIL"}
-STANDARD = {"collections", "copy", "dataclasses", "functools", "itertools", "math", "typing", "warnings"}
+STANDARD = {"os", "collections", "copy", "dataclasses", "functools", "itertools", "math", "typing", "warnings"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
