@@ -65,12 +65,15 @@ def test_trainer_pushes_every_save(hub: HubServer, client: Client, bare_client: 
     client.run(train, folder=folder, repo=name, then_push=True)
     repository = hub.storage[name]
     steps = [f"Training in progress, step {step}" for step in (1, 2, 3)]
-    assert repository.messages == ["initial commit", *steps, "End of training"]
+    first, *during, last = repository.messages
+    assert (first, last) == ("initial commit", "End of training")
+    # On a busy machine Trainer's last upload comes to its turn when the final push has brought all of it.
+    assert during and during == steps[: len(during)]
     found = bare_client.run(weights, repo_or_folder=name, trust_remote_code=True)
     assert found == client.run(weights, repo_or_folder=folder) and found[0] == "LSTMForCausalLM"
     # While it trains, Trainer copies configuration and weights alone from the checkpoint to what it pushes.
     commits = {commit["message"]: commit["files"] for commit in hub.storage.load(name)["commits"].values()}
-    assert not any(path.endswith(".py") for path in commits[steps[2]])
+    assert not any(path.endswith(".py") for path in commits[during[-1]])
     assert any(path.endswith(".py") for path in commits["End of training"])
 
 
