@@ -67,8 +67,8 @@ def test_trainer_pushes_every_save(hub: HubServer, client: Client, bare_client: 
     steps = [f"Training in progress, step {step}" for step in (1, 2, 3)]
     first, *during, last = repository.messages
     assert (first, last) == ("initial commit", "End of training")
-    # On a busy machine Trainer's last upload comes to its turn when the final push has brought all of it.
-    assert during and during == steps[: len(during)]
+    # Trainer leaves out a save while an upload is under way, and an upload whose files the final push has brought.
+    assert during and during == [step for step in steps if step in during]
     found = bare_client.run(weights, repo_or_folder=name, trust_remote_code=True)
     assert found == client.run(weights, repo_or_folder=folder) and found[0] == "LSTMForCausalLM"
     # While it trains, Trainer copies configuration and weights alone from the checkpoint to what it pushes.
