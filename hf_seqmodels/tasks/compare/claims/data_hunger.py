@@ -98,7 +98,8 @@ def measure_hunger(
         sizes: fields of the SeqViT's configuration; the CNN has as many parameters.
         counts: numbers of images, and how many draws of each. All learners get the same.
         max_steps, batch_size, learning_rate, weight_decay: of each training.
-        pretraining: of `mae`: `decoder` (fields of the configuration, `mask_ratio` too), `max_steps`, `batch_size` and `learning_rate`.
+        pretraining: of `mae`: `decoder` (fields of the configuration, `mask_ratio` too), `max_steps`, `batch_size` and
+            `learning_rate`.
         seed: of weights, draws and batches.
 
     Returns:
