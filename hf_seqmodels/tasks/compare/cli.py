@@ -17,7 +17,7 @@ import transformers
 from hf_seqmodels.tasks.arguments import parse
 
 from .claim import BudgetName
-from .claims import available, load_claim
+from .claims import CLAIMS, load_claim
 from .machine import Sessions, this_machine
 from .page import render
 from .results import Run, cells_of, collect, write_data, write_text
@@ -59,8 +59,8 @@ class CompareArguments:
 
     def __post_init__(self) -> None:
         for name in self.claims:
-            if name not in available():
-                raise ValueError(f"claims={name!r}: choose from {', '.join(available())}.")
+            if name not in CLAIMS:
+                raise ValueError(f"claims={name!r}: choose from {', '.join(CLAIMS)}.")
         if self.workers is not None and self.workers < 1:
             raise ValueError(f"workers={self.workers}: must be at least 1.")
 
@@ -96,7 +96,7 @@ def main(args: CompareArguments) -> Path:
         Stopped: by SIGINT or SIGTERM.
     """
     out = Path(args.out)
-    names = [name for name in available() if not args.claims or name in args.claims]
+    names = [name for name in CLAIMS if not args.claims or name in args.claims]
     claims = [load_claim(name) for name in names]
     # What would fail in the end fails now.
     page_words(args.lang)

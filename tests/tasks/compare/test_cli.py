@@ -12,8 +12,7 @@ import pytest
 
 from hf_seqmodels.tasks.compare import cli
 from hf_seqmodels.tasks.compare.claim import Cell, Claim, Progress, Row
-from hf_seqmodels.tasks.compare.claims import CLAIMS as NAMES
-from hf_seqmodels.tasks.compare.claims import available, load_claim
+from hf_seqmodels.tasks.compare.claims import CLAIMS, load_claim
 from tests.tasks.compare import toys
 
 
@@ -23,7 +22,7 @@ def _toys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_claims_are_those_of_the_story() -> None:
-    assert len(NAMES) == 12 and [name for name in NAMES if name in available()] == list(available())
+    assert len(CLAIMS) == 12 and [load_claim(name).name for name in CLAIMS] == list(CLAIMS)
     with pytest.raises(ValueError, match="claims: 'gate' is none"):
         load_claim("gate")
 

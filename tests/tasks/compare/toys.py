@@ -148,7 +148,7 @@ def use(monkeypatch: pytest.MonkeyPatch, folder: Path, claims: dict[str, Claim] 
                 yaml.safe_dump(own, sort_keys=False, allow_unicode=True), encoding="utf-8"
             )
     monkeypatch.setattr(texts, "FOLDER", folder)
-    monkeypatch.setattr(cli, "available", lambda: tuple(claims))
+    monkeypatch.setattr(cli, "CLAIMS", tuple(claims))
     monkeypatch.setattr(cli, "load_claim", claims.__getitem__)
 
 
