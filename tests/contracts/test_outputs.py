@@ -42,7 +42,7 @@ def test_attentions_under_every_kernel(case: Case, options: dict, kernel: str) -
 @pytest.mark.parametrize("case", [case for case in ONE_STACK if not case.toy.attends], ids=name_of)
 def test_attentions_of_a_model_without(case: Case) -> None:
     for model, asked in ((case.model(), {"output_attentions": True}), (case.model(output_attentions=True), {})):
-        with pytest.raises(ValueError, match="output_attentions=True: .* has no attentions"):
+        with pytest.raises(ValueError, match=r"output_attentions=True: .* has no attentions"):
             model(**case.batch(LENGTHS), **asked)
 
 
