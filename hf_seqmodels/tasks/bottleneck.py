@@ -19,7 +19,7 @@ from hf_seqmodels.data.translation import IGNORE_INDEX, TranslationCollator
 from hf_seqmodels.tasks.bottleneck_arguments import BottleneckArguments
 from hf_seqmodels.tasks.bottleneck_models import build_model, matched_config
 from hf_seqmodels.tasks.kept_runs import RESULT, SETTINGS, check_resume, engine_settings, train_in_turn, write_json
-from hf_seqmodels.tasks.long_range_models import num_trained
+from hf_seqmodels.tasks.model_sizes import num_trained
 from hf_seqmodels.training import Engine, EngineArguments, Phase, TrainResult, open_run_folder
 
 _DPI = 120

@@ -1,10 +1,8 @@
 """Encoder–decoders of about the same size for copying and reversing."""
 
-import bisect
 import copy
 from typing import Any
 
-import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from hf_seqmodels.data.copying import BOS, EOS, PAD, CopyingTask
@@ -16,7 +14,7 @@ from hf_seqmodels.models.modeling_seq2seq import (
 )
 from hf_seqmodels.models.modeling_transformer_generation import VanillaTransformerForConditionalGeneration
 from hf_seqmodels.tasks.bottleneck_arguments import BottleneckArguments
-from hf_seqmodels.tasks.long_range_models import num_trained
+from hf_seqmodels.tasks.model_sizes import fitting_width
 
 _CLASSES: dict[str, tuple[Any, Any]] = {
     config.model_type: (config, model)
@@ -28,7 +26,6 @@ _CLASSES: dict[str, tuple[Any, Any]] = {
 }
 # The encoder's two directions share the units.
 _DIRECTIONS = 2
-_LARGEST = 1024
 
 
 def matched_config(args: BottleneckArguments, model: str, task: CopyingTask) -> PreTrainedConfig:
@@ -39,22 +36,12 @@ def matched_config(args: BottleneckArguments, model: str, task: CopyingTask) -> 
     """
     multiple = args.transformer_heads if model == "vanilla_transformer" else _DIRECTIONS
 
-    def config_of(multiples: int) -> PreTrainedConfig:
-        return _config(args, model, task, multiples * multiple)
+    def config_of(width: int) -> PreTrainedConfig:
+        return _config(args, model, task, width)
 
-    def size_of(multiples: int) -> int:
-        with torch.device("meta"):
-            return num_trained(build_model(config_of(multiples)))
-
-    # Sizes grow with the width, so the nearest is the first that reaches the budget, or the one before.
-    reaching = bisect.bisect_left(range(1, _LARGEST), args.parameter_budget, key=size_of) + 1
-    sizes = {multiples: size_of(multiples) for multiples in (max(reaching - 1, 1), reaching)}
-    nearest = min(sizes, key=lambda multiples: abs(sizes[multiples] - args.parameter_budget))
-    if sizes[nearest] > 2 * args.parameter_budget:
-        raise ValueError(
-            f"parameter_budget={args.parameter_budget} is too small: {model} has at least {sizes[nearest]} parameters."
-        )
-    return config_of(nearest)
+    return config_of(
+        fitting_width(lambda width: build_model(config_of(width)), args.parameter_budget, multiple, model)
+    )
 
 
 def build_model(config: PreTrainedConfig) -> PreTrainedModel:

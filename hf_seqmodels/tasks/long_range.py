@@ -20,7 +20,8 @@ from hf_seqmodels.data.sampling import evaluation_batches
 from hf_seqmodels.models.losses import IGNORE_INDEX
 from hf_seqmodels.tasks.kept_runs import RESULT, SETTINGS, check_resume, engine_settings, train_in_turn, write_json
 from hf_seqmodels.tasks.long_range_arguments import LongRangeArguments
-from hf_seqmodels.tasks.long_range_models import build_model, matched_config, num_trained
+from hf_seqmodels.tasks.long_range_models import build_model, matched_config
+from hf_seqmodels.tasks.model_sizes import num_trained
 from hf_seqmodels.training import Engine, EngineArguments, Phase, TrainResult, open_run_folder
 
 _DPI = 120

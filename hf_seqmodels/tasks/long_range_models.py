@@ -1,11 +1,8 @@
 """Models of about the same size for the long-range problems."""
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -16,6 +13,7 @@ from transformers import (
 
 from hf_seqmodels.data.long_range import LongRangeProblem
 from hf_seqmodels.tasks.long_range_arguments import LongRangeArguments
+from hf_seqmodels.tasks.model_sizes import fitting_width
 
 _INPUT_NUMBERS = 2
 
@@ -27,22 +25,14 @@ def matched_config(args: LongRangeArguments, model: str, problem: LongRangeProbl
         ValueError: even the smallest model has more than twice the budget, or an override is refused.
     """
     multiple = args.seq_bert_heads if model == "seq_bert" else 1
+    what = f"{model} on length {problem.length}"
 
-    def config_of(multiples: int) -> PreTrainedConfig:
-        return _config(args, model, problem, multiples * multiple)
+    def config_of(width: int) -> PreTrainedConfig:
+        return _config(args, model, problem, width)
 
-    def size_of(multiples: int) -> int:
-        with torch.device("meta"):
-            return num_trained(build_model(config_of(multiples), problem))
-
-    multiples = _nearest(size_of, args.parameter_budget)
-    smallest = size_of(multiples)
-    if smallest > 2 * args.parameter_budget:
-        raise ValueError(
-            f"parameter_budget={args.parameter_budget} is too small: {model} on length {problem.length} has at least "
-            f"{smallest} parameters."
-        )
-    return config_of(multiples)
+    return config_of(
+        fitting_width(lambda width: build_model(config_of(width), problem), args.parameter_budget, multiple, what)
+    )
 
 
 def build_model(config: PreTrainedConfig, problem: LongRangeProblem) -> PreTrainedModel:
@@ -54,25 +44,6 @@ def build_model(config: PreTrainedConfig, problem: LongRangeProblem) -> PreTrain
     # The numbers come as embeddings, so the table has no use.
     model.get_input_embeddings().requires_grad_(False)
     return model
-
-
-def num_trained(model: nn.Module) -> int:
-    """Trained parameters."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-
-
-def _nearest(size_of: Callable[[int], int], budget: int) -> int:
-    """The n >= 1 whose size, which grows with n, is nearest to the budget."""
-    high = 1
-    while size_of(high) < budget:
-        high *= 2
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if size_of(middle) < budget else (low, middle)
-    if low == 0 or size_of(high) - budget <= budget - size_of(low):
-        return high
-    return low
 
 
 def _config(args: LongRangeArguments, model: str, problem: LongRangeProblem, hidden_size: int) -> PreTrainedConfig:

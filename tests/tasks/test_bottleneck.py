@@ -21,7 +21,7 @@ from hf_seqmodels.tasks.arguments import parse
 from hf_seqmodels.tasks.bottleneck import main
 from hf_seqmodels.tasks.bottleneck_arguments import ENGINE_DEFAULTS, MODELS, BottleneckArguments
 from hf_seqmodels.tasks.bottleneck_models import build_model, matched_config
-from hf_seqmodels.tasks.long_range_models import num_trained
+from hf_seqmodels.tasks.model_sizes import num_trained
 from hf_seqmodels.training import EngineArguments
 
 RECIPES = sorted(Path("scripts/recipes").glob("bottleneck*.yaml"))

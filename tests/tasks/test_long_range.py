@@ -20,7 +20,8 @@ from hf_seqmodels.tasks import long_range
 from hf_seqmodels.tasks.arguments import parse
 from hf_seqmodels.tasks.long_range import main
 from hf_seqmodels.tasks.long_range_arguments import ENGINE_DEFAULTS, MODELS, LongRangeArguments
-from hf_seqmodels.tasks.long_range_models import build_model, matched_config, num_trained
+from hf_seqmodels.tasks.long_range_models import build_model, matched_config
+from hf_seqmodels.tasks.model_sizes import num_trained
 from hf_seqmodels.training import EngineArguments
 
 RECIPES = sorted(Path("scripts/recipes").glob("long_range_*.yaml"))

@@ -11,7 +11,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from .sizes import nearest_width
+from hf_seqmodels.tasks.model_sizes import nearest_width
+
 from .training import Batch
 
 PAD, BEGIN = 0, 1

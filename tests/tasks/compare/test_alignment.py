@@ -20,7 +20,7 @@ from hf_seqmodels.tasks.compare.claims.alignment import (
     measure_alignment,
 )
 from hf_seqmodels.tasks.compare.texts import LANGUAGES, claim_texts
-from hf_seqmodels.tasks.long_range_models import num_trained
+from hf_seqmodels.tasks.model_sizes import num_trained
 
 TINY = {
     "attention_seq2seq": {**CONFIGS["attention_seq2seq"], "hidden_size": 8, "embedding_size": 8},

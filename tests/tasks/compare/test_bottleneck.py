@@ -12,7 +12,7 @@ from hf_seqmodels.tasks.bottleneck_models import build_model, matched_config
 from hf_seqmodels.tasks.compare.claim import BUDGETS, Row
 from hf_seqmodels.tasks.compare.claims.bottleneck import CLAIM, CONFIGS, measure_copying, score
 from hf_seqmodels.tasks.compare.texts import LANGUAGES, claim_texts
-from hf_seqmodels.tasks.long_range_models import num_trained
+from hf_seqmodels.tasks.model_sizes import num_trained
 
 MICRO = {
     "task": {"name": "copy", "shortest": 1, "longest": 5, "num_symbols": 3},

@@ -15,7 +15,7 @@ from hf_seqmodels.tasks.compare.claims.data_hunger import (
     pretrain,
 )
 from hf_seqmodels.tasks.compare.texts import LANGUAGES, claim_texts
-from hf_seqmodels.tasks.long_range_models import num_trained
+from hf_seqmodels.tasks.model_sizes import num_trained
 
 SIZES = {
     **{"patch_size": 2, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16},

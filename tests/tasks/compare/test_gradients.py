@@ -18,7 +18,7 @@ from hf_seqmodels.tasks.compare.claims.gradients import (
     measure_gradients,
 )
 from hf_seqmodels.tasks.compare.texts import LANGUAGES, claim_texts
-from hf_seqmodels.tasks.long_range_models import num_trained
+from hf_seqmodels.tasks.model_sizes import num_trained
 
 MICRO = {"length": 6, "max_steps": 2, "batch_size": 4, "learning_rate": 1e-3}
 HELD = {

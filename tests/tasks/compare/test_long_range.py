@@ -19,7 +19,8 @@ from hf_seqmodels.tasks.compare.claims.long_range import (
 )
 from hf_seqmodels.tasks.compare.texts import LANGUAGES, claim_texts
 from hf_seqmodels.tasks.long_range_arguments import MODELS
-from hf_seqmodels.tasks.long_range_models import build_model, matched_config, num_trained
+from hf_seqmodels.tasks.long_range_models import build_model, matched_config
+from hf_seqmodels.tasks.model_sizes import num_trained
 
 MICRO = {"length": 4, "max_steps": 2, "batch_size": 4, "learning_rate": 1e-3, "eval_examples": 6}
 

@@ -8,7 +8,7 @@ from hf_seqmodels.tasks.compare.claims import parallelism
 from hf_seqmodels.tasks.compare.claims.parallelism import CLAIM, DECODERS, PARALLEL, RECURRENT
 from hf_seqmodels.tasks.compare.rows import mean_of, values_of
 from hf_seqmodels.tasks.compare.texts import LANGUAGES, claim_texts
-from hf_seqmodels.tasks.long_range_models import num_trained
+from hf_seqmodels.tasks.model_sizes import num_trained
 
 MODELS = [*RECURRENT, *PARALLEL]
 SIZE = 20_000

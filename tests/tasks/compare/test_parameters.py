@@ -20,7 +20,7 @@ from hf_seqmodels.tasks.compare.claims.parameters import (
     measure_beyond,
 )
 from hf_seqmodels.tasks.compare.texts import LANGUAGES, claim_texts
-from hf_seqmodels.tasks.long_range_models import num_trained
+from hf_seqmodels.tasks.model_sizes import num_trained
 
 MICRO = {"longest": 5, "max_steps": 2, "batch_size": 4, "learning_rate": 1e-3, "eval_examples": 6}
 

@@ -26,7 +26,7 @@ from hf_seqmodels.tasks.compare.claim import BudgetName, Cell, Claim, Labels, Pr
 from hf_seqmodels.tasks.compare.figures import close, draw_bars, panels
 from hf_seqmodels.tasks.compare.rows import mean_of, select
 from hf_seqmodels.tasks.compare.training import Batch, fit, stage
-from hf_seqmodels.tasks.long_range_models import num_trained
+from hf_seqmodels.tasks.model_sizes import num_trained
 from hf_seqmodels.tasks.translation_evaluation import Decoding, translate_ids
 
 PARTS = tuple(TARGET_PLACES)

@@ -20,7 +20,7 @@ from hf_seqmodels.tasks.compare.claim import BudgetName, Cell, Claim, Labels, Pr
 from hf_seqmodels.tasks.compare.figures import close, draw_lines, panels
 from hf_seqmodels.tasks.compare.rows import mean_of
 from hf_seqmodels.tasks.compare.training import Batch, fit, stage
-from hf_seqmodels.tasks.long_range_models import num_trained
+from hf_seqmodels.tasks.model_sizes import num_trained
 
 LEARNT = 0.5  # of the sources of a length, more than these must be copied without a mistake
 

@@ -18,9 +18,8 @@ from hf_seqmodels.tasks.compare.claim import BudgetName, Cell, Claim, Labels, Pr
 from hf_seqmodels.tasks.compare.digits import NUM_CLASSES, accuracy, read_digits, vit_classifier, vit_config
 from hf_seqmodels.tasks.compare.figures import close, draw_lines, panels
 from hf_seqmodels.tasks.compare.rows import mean_of, select, values_of
-from hf_seqmodels.tasks.compare.sizes import nearest_width
 from hf_seqmodels.tasks.compare.training import fit, stage
-from hf_seqmodels.tasks.long_range_models import num_trained
+from hf_seqmodels.tasks.model_sizes import nearest_width, num_trained
 
 LEARNERS = ("cnn", "seq_vit", "mae")
 STANDARD_ERRORS = 2.0  # a difference counts if it is larger than so many standard errors over draws of images

@@ -20,9 +20,8 @@ from hf_seqmodels.tasks.compare.costs import (
 )
 from hf_seqmodels.tasks.compare.figures import close, panels, style_of
 from hf_seqmodels.tasks.compare.rows import mean_of, select, summarise
-from hf_seqmodels.tasks.compare.sizes import nearest_width
 from hf_seqmodels.tasks.compare.training import stage
-from hf_seqmodels.tasks.long_range_models import num_trained
+from hf_seqmodels.tasks.model_sizes import nearest_width, num_trained
 
 MODELS = ("rnn", "gru", "lstm")
 MATCHES = ("width", "size")

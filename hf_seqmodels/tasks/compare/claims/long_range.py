@@ -18,7 +18,8 @@ from hf_seqmodels.tasks.compare.figures import draw_lines, panels
 from hf_seqmodels.tasks.compare.rows import mean_of, select
 from hf_seqmodels.tasks.compare.training import Batch, fit
 from hf_seqmodels.tasks.long_range_arguments import MODELS, LongRangeArguments
-from hf_seqmodels.tasks.long_range_models import build_model, matched_config, num_trained
+from hf_seqmodels.tasks.long_range_models import build_model, matched_config
+from hf_seqmodels.tasks.model_sizes import num_trained
 
 PARAMETERS = 8000
 GATED = ("lstm", "gru")

@@ -28,8 +28,7 @@ from hf_seqmodels.tasks.compare.costs import (
 from hf_seqmodels.tasks.compare.curves import worded_crossings
 from hf_seqmodels.tasks.compare.figures import close, draw_lines, panels
 from hf_seqmodels.tasks.compare.rows import mean_of, select, values_of
-from hf_seqmodels.tasks.compare.sizes import nearest_width
-from hf_seqmodels.tasks.long_range_models import num_trained
+from hf_seqmodels.tasks.model_sizes import nearest_width, num_trained
 
 RECURRENT = ("lstm", "gru")
 PARALLEL = ("vanilla_transformer", "seq_bert")

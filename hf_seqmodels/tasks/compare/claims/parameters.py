@@ -20,7 +20,7 @@ from hf_seqmodels.tasks.compare.claim import BudgetName, Cell, Claim, Labels, Pr
 from hf_seqmodels.tasks.compare.figures import draw_lines, panels
 from hf_seqmodels.tasks.compare.rows import mean_of, select
 from hf_seqmodels.tasks.compare.training import fit
-from hf_seqmodels.tasks.long_range_models import num_trained
+from hf_seqmodels.tasks.model_sizes import num_trained
 
 NUM_SYMBOLS = 8
 PARAMETERS = 10_750

@@ -20,7 +20,7 @@ from hf_seqmodels.tasks.compare.digits import accuracy, read_digits, vit_classif
 from hf_seqmodels.tasks.compare.figures import close, draw_bars, draw_lines, panels
 from hf_seqmodels.tasks.compare.rows import mean_of, select
 from hf_seqmodels.tasks.compare.training import Batch, fit
-from hf_seqmodels.tasks.long_range_models import num_trained
+from hf_seqmodels.tasks.model_sizes import num_trained
 
 # What a model is trained with: positions; none; or positions, and images whose patches lie in one wrong order.
 ARRANGEMENTS = ("learned", "none", "scrambled")
