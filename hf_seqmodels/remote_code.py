@@ -3,20 +3,23 @@
 import ast
 import importlib
 import os
+import shutil
+import sys
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import transformers
 from transformers import PreTrainedConfig
-from transformers.dynamic_module_utils import custom_object_save
+from transformers.dynamic_module_utils import get_relative_imports
 from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
 _PACKAGE = __name__.split(".")[0]
 _MODELS = f"{_PACKAGE}.models"
+_FOLDER = Path(__file__).parent / "models"
 _AUTO_CLASSES = [
     name for name in dir(transformers.models.auto.modeling_auto) if name.startswith("Auto") and name != "AutoConfig"
 ]
@@ -40,10 +43,10 @@ def write_code(config: PreTrainedConfig, folder: str | os.PathLike) -> dict[str,
     """
     references = _users_references(config, folder)
     heads = {"AutoConfig": type(config), **_heads(type(config))}
-    for auto_class, cls in heads.items():
-        if cls.__module__ != "__main__":
-            custom_object_save(cls, folder)
-            references.setdefault(auto_class, _reference(cls))
+    known = {auto_class: cls for auto_class, cls in heads.items() if cls.__module__ != "__main__"}
+    _copy_with_siblings([Path(str(sys.modules[cls.__module__].__file__)) for cls in known.values()], Path(folder))
+    for auto_class, cls in known.items():
+        references.setdefault(auto_class, _reference(cls))
     for file in sorted(Path(folder).glob("*.py")):
         if not _is_ours(file.stem):
             _localise(file)
@@ -78,7 +81,18 @@ def _reference(cls: type) -> str:
 
 
 def _is_ours(module: str) -> bool:
-    return (Path(__file__).parent / "models" / f"{module}.py").is_file()
+    return (_FOLDER / f"{module}.py").is_file()
+
+
+def _copy_with_siblings(files: Iterable[Path], folder: Path) -> None:
+    """Copies files and what they import from their own folders, each once."""
+    due, copied = list(files), set[Path]()
+    while due:
+        file = due.pop()
+        if file not in copied:
+            copied.add(file)
+            shutil.copyfile(file, folder / file.name)
+            due += [file.parent / f"{name}.py" for name in get_relative_imports(file)]
 
 
 def _localise(file: Path) -> None:
@@ -96,8 +110,7 @@ def _localise(file: Path) -> None:
             continue
         if not modules:
             continue
-        for module in modules:
-            custom_object_save(SimpleNamespace(__module__=f"{_MODELS}.{module}"), file.parent)
+        _copy_with_siblings([_FOLDER / f"{module}.py" for module in modules], file.parent)
         statements = [f"from .{module} import {', '.join(names)}" for module, names in modules.items()]
         first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
         before = lines[first][: node.col_offset]
