@@ -5,70 +5,76 @@ new examples in every epoch.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from datasets import Dataset, Features, List, Value
 
+from hf_seqmodels.models.losses import IGNORE_INDEX
+
 from .generated import GeneratedExamples
 from .random import Key
 
 COPIED_SYMBOLS = 10
-_IGNORED = -100  # a label of no loss
 
 
-class LongRangeProblem(Protocol):
-    """What makes examples of one length."""
+@dataclass(frozen=True)
+class LongRangeProblem(ABC):
+    """What makes examples of one length.
+
+    Args:
+        length: the problem's T, at least 2.
+
+    Raises:
+        ValueError: a shorter length.
+    """
 
     name: ClassVar[str]
     num_recalled: ClassVar[int]  # symbols at the end of the labels that have to be remembered; 0 of a regression
     vocab_size: ClassVar[int]  # of the ids; 1 where there are none
     num_labels: ClassVar[int]
 
-    @property
-    def length(self) -> int:
-        """The problem's length T."""
-        ...
+    length: int
+
+    def __post_init__(self) -> None:
+        if self.length < 2:
+            raise ValueError(f"length={self.length} must be at least 2.")
 
     @property
+    @abstractmethod
     def num_steps(self) -> int:
         """Steps of an example's input."""
-        ...
 
     @property
+    @abstractmethod
     def baseline(self) -> float:
         """Loss of the best answer that remembers nothing."""
-        ...
 
     @property
     def features(self) -> Features:
-        """Of the examples in a `datasets.Dataset`."""
-        ...
+        """Of the examples in a `datasets.Dataset`: ids, and a label of each."""
+        return Features({"input_ids": List(Value("int64")), "labels": List(Value("int64"))})
 
     @property
     def purpose(self) -> str:
-        """Names its randomness."""
-        ...
+        """Names its randomness, by problem and length: every length has numbers of its own."""
+        return f"{self.name}/{self.length}"
 
     def num_tokens(self, rng: np.random.Generator) -> int:
         """Steps of an example: all have the same."""
-        ...
+        return self.num_steps
 
+    @abstractmethod
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
         """One example: the models' keyword arguments, without the batch."""
-        ...
-
-
-def _check_length(length: int) -> None:
-    if length < 2:
-        raise ValueError(f"length={length} must be at least 2.")
 
 
 @dataclass(frozen=True)
-class AddingProblem:
+class AddingProblem(LongRangeProblem):
     """The sum of two marked numbers among T (Hochreiter & Schmidhuber 1997, experiment 4; in this form Arjovsky et al.
     2016, section 5.2, and Bai et al. 2018, section 4).
 
@@ -87,24 +93,10 @@ class AddingProblem:
     vocab_size: ClassVar[int] = 1
     num_labels: ClassVar[int] = 1
 
-    length: int
-
-    def __post_init__(self) -> None:
-        _check_length(self.length)
-
     @property
     def num_steps(self) -> int:
         """T."""
         return self.length
-
-    @property
-    def purpose(self) -> str:
-        """Problem and length: every length has numbers of its own."""
-        return f"{self.name}/{self.length}"
-
-    def num_tokens(self, rng: np.random.Generator) -> int:
-        """Steps of an example: all have the same."""
-        return self.num_steps
 
     @property
     def baseline(self) -> float:
@@ -127,7 +119,7 @@ class AddingProblem:
 
 
 @dataclass(frozen=True)
-class CopyMemoryProblem:
+class CopyMemoryProblem(LongRangeProblem):
     """Ten symbols, to be repeated after T steps (Arjovsky et al. 2016, section 5.1).
 
     `input_ids` `(T + 20,)`: ten ids below 8, T - 1 blanks (8), a sign to begin (9) and ten more blanks. `labels`
@@ -147,34 +139,15 @@ class CopyMemoryProblem:
     vocab_size: ClassVar[int] = 10
     num_labels: ClassVar[int] = 9
 
-    length: int
-
-    def __post_init__(self) -> None:
-        _check_length(self.length)
-
     @property
     def num_steps(self) -> int:
         """T + 20."""
         return self.length + 2 * COPIED_SYMBOLS
 
     @property
-    def purpose(self) -> str:
-        """Problem and length: every length has numbers of its own."""
-        return f"{self.name}/{self.length}"
-
-    def num_tokens(self, rng: np.random.Generator) -> int:
-        """Steps of an example: all have the same."""
-        return self.num_steps
-
-    @property
     def baseline(self) -> float:
         """10 ln 8 / (T + 20): blanks where they belong, and a guess at each symbol."""
         return COPIED_SYMBOLS * math.log(self.blank) / self.num_steps
-
-    @property
-    def features(self) -> Features:
-        """Of the examples in a `datasets.Dataset`."""
-        return Features({"input_ids": List(Value("int64")), "labels": List(Value("int64"))})
 
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
         """`input_ids` and `labels`."""
@@ -187,7 +160,7 @@ class CopyMemoryProblem:
 
 
 @dataclass(frozen=True)
-class AssociativeRecallProblem:
+class AssociativeRecallProblem(LongRangeProblem):
     """Pairs of a key and a value; T steps later a key, whose value is the answer (Graves et al. 2014, section
     4.3; in this form, of single symbols, Ba et al. 2016, section 4.1).
 
@@ -210,11 +183,10 @@ class AssociativeRecallProblem:
     blank: ClassVar[int] = 16
     vocab_size: ClassVar[int] = 17
 
-    length: int
     num_pairs: int = 4
 
     def __post_init__(self) -> None:
-        _check_length(self.length)
+        super().__post_init__()
         if not 1 <= self.num_pairs <= self.num_keys:
             raise ValueError(f"num_pairs={self.num_pairs} must lie in [1, {self.num_keys}].")
 
@@ -224,23 +196,9 @@ class AssociativeRecallProblem:
         return self.length + 2 * self.num_pairs
 
     @property
-    def purpose(self) -> str:
-        """Problem and length: every length has numbers of its own."""
-        return f"{self.name}/{self.length}"
-
-    def num_tokens(self, rng: np.random.Generator) -> int:
-        """Steps of an example: all have the same."""
-        return self.num_steps
-
-    @property
     def baseline(self) -> float:
         """ln 8: a guess at the value."""
         return math.log(self.num_labels)
-
-    @property
-    def features(self) -> Features:
-        """Of the examples in a `datasets.Dataset`."""
-        return Features({"input_ids": List(Value("int64")), "labels": List(Value("int64"))})
 
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
         """`input_ids` and `labels`."""
@@ -250,7 +208,7 @@ class AssociativeRecallProblem:
         inputs = np.full(self.num_steps, self.blank, dtype=np.int64)
         inputs[: 2 * self.num_pairs : 2], inputs[1 : 2 * self.num_pairs : 2] = keys, self.num_keys + values
         inputs[-1] = keys[asked]
-        labels = np.full(self.num_steps, _IGNORED, dtype=np.int64)
+        labels = np.full(self.num_steps, IGNORE_INDEX, dtype=np.int64)
         labels[-1] = values[asked]
         return {"input_ids": inputs, "labels": labels}
 
