@@ -121,16 +121,17 @@ def _recurrent_flow(model: PreTrainedModel, embeddings: torch.Tensor, loss: Loss
     with probed_states(layers) as (hidden_probes, cell_probes):
         for step in embeddings.split(1, dim=1):
             outputs = model(inputs_embeds=step, past_key_values=cache, use_cache=True)
-        norms = gradient_norms(loss(outputs), hidden_probes + cell_probes)
-    hidden, cell = steps_by_layer(norms, len(hidden_probes), len(layers))
-    return GradientFlow(hidden, cell)
+        return probed_flow(loss(outputs), hidden_probes, cell_probes, len(layers))
 
 
-def steps_by_layer(norms: np.ndarray, num_hidden: int, num_layers: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Norms of hidden states, then of cells, in the order of `probed_states` -> `(layers, steps)` of each."""
+def probed_flow(
+    value: torch.Tensor, hidden_probes: list[torch.Tensor], cell_probes: list[torch.Tensor], num_layers: int
+) -> GradientFlow:
+    """What of `value` reaches the states that `probed_states` has noted."""
+    norms = _gradient_norms(value, hidden_probes + cell_probes)
     # The hooks ran step by step, and in each step layer by layer.
-    hidden, cell = (part.reshape(-1, num_layers).T for part in np.split(norms, [num_hidden]))
-    return hidden, cell if cell.size else None
+    hidden, cell = (part.reshape(-1, num_layers).T for part in np.split(norms, [len(hidden_probes)]))
+    return GradientFlow(hidden, cell if cell.size else None)
 
 
 @contextmanager
@@ -177,7 +178,7 @@ def _gradients(value: torch.Tensor, states: list[torch.Tensor]) -> list[torch.Te
     return [torch.zeros_like(state) if found is None else found for state, found in zip(states, gradients)]
 
 
-def gradient_norms(value: torch.Tensor, states: list[torch.Tensor]) -> np.ndarray:
+def _gradient_norms(value: torch.Tensor, states: list[torch.Tensor]) -> np.ndarray:
     """One norm for each state `(batch, …)`, averaged over the batch; float64, so that squares don't underflow."""
     norms = [gradient.double().flatten(1).norm(dim=1).mean() for gradient in _gradients(value, states)]
     return torch.stack(norms).cpu().numpy()

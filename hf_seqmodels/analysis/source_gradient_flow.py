@@ -11,7 +11,7 @@ from hf_seqmodels.models.recurrent import RecurrentLayer, State
 from hf_seqmodels.models.seq2seq_encoder import RecurrentEncoder, RecurrentEncoderOutput
 
 from .evaluating import evaluating
-from .gradient_flow import GradientFlow, gradient_norms, probed_states, step_norms, steps_by_layer
+from .gradient_flow import GradientFlow, probed_flow, probed_states, step_norms
 
 
 def source_gradient_flow(model: PreTrainedModel, input_ids: torch.Tensor, labels: torch.Tensor) -> GradientFlow:
@@ -20,9 +20,8 @@ def source_gradient_flow(model: PreTrainedModel, input_ids: torch.Tensor, labels
     In Seq2Seq all ways lead through the encoder's last state; attention adds one from each step straight to the loss,
     however far away it is (Bahdanau et al. 2015, section 1; Vaswani et al. 2017, section 4, "maximum path length").
     Recurrent encoders are run step by step, as in `gradient_flow`, so that each step's state has a place in the graph;
-    the numbers are those of the fused call. Of a Transformer the states are each encoder layer's outputs, the
-    last one's behind the final norm if it has one. Dropout is
-    off, and no gradient of a parameter is touched.
+    the numbers are those of the fused call. Of a Transformer the states are each encoder layer's outputs, the last
+    one's behind the final norm if it has one. Dropout is off, and no gradient of a parameter is touched.
 
     Args:
         model: Seq2Seq, AttentionSeq2Seq or VanillaTransformer with its head; recurrent encoders must be unidirectional
@@ -72,9 +71,7 @@ def _recurrent_flow(model: PreTrainedModel, input_ids: torch.Tensor, labels: tor
     layers = [module for module in encoder.modules() if isinstance(module, RecurrentLayer)]
     with probed_states(layers) as (hidden_probes, cell_probes):
         outputs = model(encoder_outputs=_stepwise(encoder, input_ids), labels=labels)
-        norms = gradient_norms(_last_loss(outputs, labels), hidden_probes + cell_probes)
-    hidden, cell = steps_by_layer(norms, len(hidden_probes), len(layers))
-    return GradientFlow(hidden, cell)
+        return probed_flow(_last_loss(outputs, labels), hidden_probes, cell_probes, len(layers))
 
 
 def _attention_flow(model: PreTrainedModel, input_ids: torch.Tensor, labels: torch.Tensor) -> GradientFlow:
