@@ -3,7 +3,7 @@
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +31,25 @@ def _add_command(commands: Any, name: str, text: str) -> argparse.ArgumentParser
     return commands.add_parser(name, help=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
 
 
+def _add_cpu_time(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--cpu_time",
+        action="store_true",
+        help="time of this process, not of the clock: for a busy machine, --threads 1",
+    )
+
+
+def _clock(args: argparse.Namespace) -> Callable[[], float]:
+    return time.process_time if args.cpu_time else time.perf_counter
+
+
 def _add_measurement(command: argparse.ArgumentParser, dtype: str, cpu_time: bool = True) -> None:
     """What all comparisons of steps have in common."""
     command.add_argument("--dtype", choices=["float32", "bfloat16"], nargs="+", default=[dtype], help="precisions")
     command.add_argument("--rounds", type=int, default=7, help="timed steps of each contender")
     command.add_argument("--no_memory", action="store_true", help="skip the memory measurement")
     if cpu_time:
-        command.add_argument(
-            "--cpu_time",
-            action="store_true",
-            help="time of this process, not of the clock: for a busy machine, --threads 1",
-        )
+        _add_cpu_time(command)
 
 
 def _add_bert(commands: Any) -> None:
@@ -110,11 +118,7 @@ def _add_quantization(commands: Any) -> None:
     command.add_argument("--batch", type=int, nargs="+", default=[1, 8], help="rows; for accuracy, the first number")
     command.add_argument("--rounds", type=int, default=7, help="timed forwards of each contender")
     command.add_argument("--checkpoint", help="for accuracy: a folder that recipe finetune_quickstart has written")
-    command.add_argument(
-        "--cpu_time",
-        action="store_true",
-        help="time of this process, not of the clock: for a busy machine, --threads 1",
-    )
+    _add_cpu_time(command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -161,7 +165,7 @@ def _bert(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _vit(args: argparse.Namespace) -> list[dict[str, Any]]:
-    clock = time.process_time if args.cpu_time else time.perf_counter
+    clock = _clock(args)
     cases = [vit.ViTCase(args.task, args.size, args.batch, dtype, _device()) for dtype in args.dtype]
     if args.task == "processor":
         side = cases[0].side
@@ -177,7 +181,7 @@ def _vit(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _lm(args: argparse.Namespace) -> list[dict[str, Any]]:
-    clock = time.process_time if args.cpu_time else time.perf_counter
+    clock = _clock(args)
     results = []
     for dtype in args.dtype:
         sizes = {name: getattr(args, name) for name in ("vocab", "hidden", "layers", "batch", "length")}
@@ -189,7 +193,7 @@ def _lm(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _translation(args: argparse.Namespace) -> list[dict[str, Any]]:
-    clock = time.process_time if args.cpu_time else time.perf_counter
+    clock = _clock(args)
     results = []
     for dtype in args.dtype:
         names = ("task", "vocab", "width", "layers", "batch", "length", "beams", "dropout")
@@ -209,7 +213,7 @@ def _quantization(args: argparse.Namespace) -> list[dict[str, Any]]:
         print(quantization.report_accuracy(rows), flush=True)
         return rows
     cases = [quantization.QuantizationCase(size, args.seq, batch) for size in args.size for batch in args.batch]
-    rows = quantization.speed(cases, args.rounds, time.process_time if args.cpu_time else time.perf_counter)
+    rows = quantization.speed(cases, args.rounds, _clock(args))
     print(quantization.report_speed(rows), flush=True)
     return rows
 

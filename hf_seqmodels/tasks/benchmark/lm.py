@@ -19,12 +19,11 @@ from transformers import (
 
 import hf_seqmodels  # noqa: F401 - plugs our architectures into the Auto classes
 from hf_seqmodels.tasks.benchmark.measure import Contender, Step, Timing, compare, table, time_interleaved
-from hf_seqmodels.training.flops import measure_gemm_rate
+from hf_seqmodels.training.flops import measure_gemm_rate, recurrent_flops
 
 TASKS = ("train", "decode", "lengths")
 LENGTHS = (1024, 4096, 16384, 65536)
 
-_GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 # Sizes of GPT-2 that ours is matched to; its width is that of our embeddings.
 _GPT2_LAYERS, _GPT2_HEAD = 6, 64
 # Tokens of a decoding step: enough to hide the clock, too few to lengthen the context much.
@@ -81,8 +80,7 @@ class LMCase:
         """
         if self.device == "cpu" and self.model_type != "lstm":
             return 0
-        weights = _GATES[self.model_type] * 2 * self.hidden**2 * self.layers
-        return 6 * weights * self.batch * self.length
+        return 3 * recurrent_flops(self.model_type, self.hidden, self.layers) * self.batch * self.length
 
 
 class PlainLoopModel(nn.Module):

@@ -1,4 +1,4 @@
-"""What a model costs: time of its steps, products that wait for each other, FLOPs of recurrences, bytes of a cache."""
+"""What a model costs: time of its steps, products that wait for each other, bytes of a cache."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +15,6 @@ from hf_seqmodels.tasks.benchmark.measure import Step, Timing, time_interleaved
 
 from .claim import Progress
 
-GATES = {"rnn": 1, "lstm": 4, "gru": 3}  # affine maps of a step, the candidate's included
 _WARMUP = 1
 _PRODUCTS = {
     getattr(torch.ops.aten, name) for name in ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "addmm_")
@@ -54,15 +53,6 @@ def training_step(optimizer: torch.optim.Optimizer, loss_of: Callable[[], torch.
         optimizer.zero_grad(set_to_none=True)
 
     return step
-
-
-def recurrent_flops(model: str, hidden_size: int, num_layers: int) -> int:
-    """FLOPs of the matrix products for one token of a forward pass; one of training has three times as many.
-
-    PyTorch's counter does not see those of fused kernels. Every gate multiplies input and state, both as wide as the
-    layer, by a matrix; a multiplication and an addition are two FLOPs.
-    """
-    return GATES[model] * num_layers * 2 * (2 * hidden_size**2)
 
 
 def cache_bytes(cache: Any) -> int:
@@ -123,11 +113,9 @@ def longest_chain() -> Iterator[list[int]]:
 
 
 __all__ = [
-    "GATES",
     "cache_bytes",
     "longest_chain",
     "optimizer_of",
-    "recurrent_flops",
     "time_steps",
     "training_step",
 ]

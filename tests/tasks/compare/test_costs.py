@@ -11,10 +11,10 @@ from hf_seqmodels.tasks.compare.costs import (
     cache_bytes,
     longest_chain,
     optimizer_of,
-    recurrent_flops,
     time_steps,
     training_step,
 )
+from hf_seqmodels.training.flops import recurrent_flops
 
 CELLS = {"rnn": nn.RNNCell, "gru": nn.GRUCell, "lstm": nn.LSTMCell}
 

@@ -14,7 +14,6 @@ from hf_seqmodels.tasks.benchmark.measure import Step
 from hf_seqmodels.tasks.compare.claim import BudgetName, Cell, Claim, Labels, Progress, Row, Verdict, num_seeds
 from hf_seqmodels.tasks.compare.costs import (
     optimizer_of,
-    recurrent_flops,
     time_steps,
     training_step,
 )
@@ -22,6 +21,7 @@ from hf_seqmodels.tasks.compare.figures import close, panels, style_of
 from hf_seqmodels.tasks.compare.rows import mean_of, select, summarise
 from hf_seqmodels.tasks.compare.training import stage
 from hf_seqmodels.tasks.model_sizes import nearest_width, num_trained
+from hf_seqmodels.training.flops import recurrent_flops
 
 MODELS = ("rnn", "gru", "lstm")
 MATCHES = ("width", "size")
