@@ -19,6 +19,15 @@ PAD, BEGIN = 0, 1
 FIRST_SYMBOL = 2
 RECURRENT = ("rnn", "lstm", "gru")
 ENCODER_DECODERS = ("seq2seq", "attention_seq2seq", "vanilla_transformer")
+# What the claims ask models of one size for, and how each learns it best.
+NUM_SYMBOLS = 8
+PARAMETERS = 10_750
+LEARNING_RATES = {
+    **dict.fromkeys((*RECURRENT, *ENCODER_DECODERS, "mlp"), 1e-2),
+    "rnn": 2e-3,
+    "vanilla_transformer": 5e-3,
+    "seq_bert": 5e-3,
+}
 _HEADS = 1
 _SINES_AND_COSINES = 2
 
@@ -153,6 +162,9 @@ def marked_symbols(
 
 __all__ = [
     "ENCODER_DECODERS",
+    "LEARNING_RATES",
+    "NUM_SYMBOLS",
+    "PARAMETERS",
     "RECURRENT",
     "FlattenedMLP",
     "answers_of",

@@ -126,9 +126,26 @@ def _plain(value: float, place: int | None) -> str:
     return f"{value:,.0f}" if value >= 1 else f"{value:g}"
 
 
+def show_ticks(axes: Axes, values: Sequence[int]) -> None:
+    """Marks these places of the x axis, and no others."""
+    axes.set_xticks(values, [str(value) for value in values])
+    axes.minorticks_off()
+
+
 def close(value: Any, digits: int = 3) -> float:
     """A number as a text shows it: rounded to so many significant digits."""
     return float(f"{float(value):.{digits}g}")
 
 
-__all__ = ["HEIGHT", "STYLES", "WIDTH", "close", "draw_bars", "draw_lines", "finish", "panels", "style_of"]
+__all__ = [
+    "HEIGHT",
+    "STYLES",
+    "WIDTH",
+    "close",
+    "draw_bars",
+    "draw_lines",
+    "finish",
+    "panels",
+    "show_ticks",
+    "style_of",
+]

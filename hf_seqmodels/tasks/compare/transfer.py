@@ -12,6 +12,7 @@ from hf_seqmodels.data.random import generator
 from hf_seqmodels.data.sampling import BatchStream, Cursor
 from hf_seqmodels.models.configuration_bert import SeqBertConfig
 from hf_seqmodels.models.modeling_bert_pretraining import SeqBertForPreTraining
+from hf_seqmodels.tasks.model_sizes import num_trained
 
 from .claim import Progress, Row
 from .rows import summarise
@@ -62,10 +63,7 @@ def measure_transfer(
     Raises:
         ValueError: an objective that is unknown or does not go with `pretraining`, or more labels than there are.
     """
-    if objective not in OBJECTIVES:
-        raise ValueError(f"objective={objective!r} must be one of {', '.join(OBJECTIVES)}.")
-    if (objective == "none") != (pretraining is None):
-        raise ValueError(f"pretraining={pretraining!r} does not go with objective={objective!r}.")
+    _check_objective(objective, pretraining)
     data = transfer_data(vocab_size, max_length)
     runs = [(task, count, draw) for task, count, draws in finetunings for draw in range(draws)]
     steps = [num_steps(count, finetuning) for _, count, _ in runs]
@@ -101,13 +99,20 @@ def measure_transfer(
                 "seed": seed,
                 "accuracy": accuracy(classifier, test),
                 "num_test": len(test),
-                "num_parameters": sum(parameter.numel() for parameter in classifier.parameters()),
+                "num_parameters": num_trained(classifier),
                 "steps": max_steps,
                 "examples": max_steps * finetuning["batch_size"],
                 "pretraining_steps": 0 if pretraining is None else pretraining["max_steps"],
             }
         )
     return rows
+
+
+def _check_objective(objective: str, pretraining: dict[str, Any] | None) -> None:
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective={objective!r} must be one of {', '.join(OBJECTIVES)}.")
+    if (objective == "none") != (pretraining is None):
+        raise ValueError(f"pretraining={pretraining!r} does not go with objective={objective!r}.")
 
 
 def percent_by_seed(rows: Sequence[Row], by: Sequence[str]) -> list[Row]:

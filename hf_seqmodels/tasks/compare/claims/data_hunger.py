@@ -16,7 +16,7 @@ from transformers.modeling_outputs import ImageClassifierOutput
 from hf_seqmodels.models.modeling_vit_mae import SeqViTForPreTraining
 from hf_seqmodels.tasks.compare.claim import BudgetName, Cell, Claim, Labels, Progress, Row, Verdict, num_seeds
 from hf_seqmodels.tasks.compare.digits import NUM_CLASSES, accuracy, read_digits, vit_classifier, vit_config
-from hf_seqmodels.tasks.compare.figures import close, draw_lines, panels
+from hf_seqmodels.tasks.compare.figures import close, draw_lines, panels, show_ticks
 from hf_seqmodels.tasks.compare.rows import mean_of, select, values_of
 from hf_seqmodels.tasks.compare.training import fit, stage
 from hf_seqmodels.tasks.model_sizes import nearest_width, num_trained
@@ -265,9 +265,7 @@ def draw(rows: list[Row], labels: Labels) -> dict[str, Figure]:
     ]
     figure, (axes,) = panels(1)
     draw_lines(axes, named, labels, x="num_images", y="percent", by="learner", log_x=True)
-    counts = sorted(values_of(named, "num_images"))
-    axes.set_xticks(counts, [str(count) for count in counts])
-    axes.minorticks_off()
+    show_ticks(axes, sorted(values_of(named, "num_images")))
     return {"by_images": figure}
 
 

@@ -13,6 +13,9 @@ from hf_seqmodels.data.random import generator
 from hf_seqmodels.models.recurrent import FusedRecurrence
 from hf_seqmodels.tasks.compare.answering import (
     ENCODER_DECODERS,
+    LEARNING_RATES,
+    NUM_SYMBOLS,
+    PARAMETERS,
     RECURRENT,
     as_batch,
     matched_answerer,
@@ -24,14 +27,10 @@ from hf_seqmodels.tasks.compare.rows import mean_of, select
 from hf_seqmodels.tasks.compare.training import Batch, fit
 from hf_seqmodels.tasks.model_sizes import num_trained
 
-NUM_SYMBOLS = 8
-PARAMETERS = 10_750
 MODELS = (*RECURRENT, "rnn_large", "attention_seq2seq", "vanilla_transformer", "seq_bert")
 ATTENTION = ("attention_seq2seq", "vanilla_transformer", "seq_bert")
 GATED = ("lstm", "gru")
-LEARNING_RATES = {"rnn": 2e-3, "seq_bert": 5e-3, "vanilla_transformer": 5e-3}
-LEARNING_RATE = 1e-2
-LARGE_GAIN = 2.0
+LARGE_GAIN, LARGE_LEARNING_RATE = 2.0, 1e-2
 # How recurrent weights and gates can begin. `uniform` is PyTorch's own default.
 BEGINNINGS: dict[str, tuple[str, dict[str, Any], float | None]] = {
     "rnn_uniform": ("rnn", {"recurrent_init": "uniform"}, None),
@@ -147,7 +146,7 @@ def cells(budget: BudgetName) -> list[Cell]:
                 "length": length,
                 "max_steps": max_steps,
                 "batch_size": 32,
-                "learning_rate": LEARNING_RATES.get(model, LEARNING_RATE),
+                "learning_rate": LARGE_LEARNING_RATE if model == "rnn_large" else LEARNING_RATES[model],
                 "seed": seed,
             }
             found.append(Cell(f"gradients-{model}-{seed}", measure_gradients, settings, 2 * scale))

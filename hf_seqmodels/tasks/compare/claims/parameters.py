@@ -8,6 +8,9 @@ from matplotlib.figure import Figure
 from hf_seqmodels.data.random import generator
 from hf_seqmodels.tasks.compare.answering import (
     ENCODER_DECODERS,
+    LEARNING_RATES,
+    NUM_SYMBOLS,
+    PARAMETERS,
     RECURRENT,
     answers_of,
     as_batch,
@@ -22,15 +25,11 @@ from hf_seqmodels.tasks.compare.rows import mean_of, select
 from hf_seqmodels.tasks.compare.training import fit
 from hf_seqmodels.tasks.model_sizes import num_trained
 
-NUM_SYMBOLS = 8
-PARAMETERS = 10_750
 SHORTEST = 4
 SHARING = (*RECURRENT, *ENCODER_DECODERS)
 MODELS = (*SHARING, "seq_bert", "mlp")
 TIMES = (1, 2, 4, 8)
 LENGTHS = (20, 40, 80, 160, 320, 640, 1280)
-LEARNING_RATES = {"rnn": 2e-3, "vanilla_transformer": 5e-3, "seq_bert": 5e-3}
-LEARNING_RATE = 1e-2
 KEPT = 0.9
 
 
@@ -102,7 +101,7 @@ def cells(budget: BudgetName) -> list[Cell]:
                 "longest": longest,
                 "max_steps": max_steps,
                 "batch_size": 64,
-                "learning_rate": LEARNING_RATES.get(model, LEARNING_RATE),
+                "learning_rate": LEARNING_RATES[model],
                 "eval_examples": 500,
                 "seed": seed,
             }

@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 
 from hf_seqmodels.tasks.compare.claim import BudgetName, Cell, Claim, Labels, Row, Verdict
-from hf_seqmodels.tasks.compare.figures import close, draw_lines, panels
+from hf_seqmodels.tasks.compare.figures import close, draw_lines, panels, show_ticks
 from hf_seqmodels.tasks.compare.rows import mean_of, select, values_of
 from hf_seqmodels.tasks.compare.transfer import percent_by_seed
 from hf_seqmodels.tasks.compare.transfer_cells import transfer_cells
@@ -49,9 +49,7 @@ def draw(rows: list[Row], labels: Labels) -> dict[str, Figure]:
     ]
     figure, (axes,) = panels(1)
     draw_lines(axes, named, labels, x="num_labels", y="percent", by="line", log_x=True)
-    counts = sorted(values_of(named, "num_labels"))
-    axes.set_xticks(counts, [str(count) for count in counts])
-    axes.minorticks_off()
+    show_ticks(axes, sorted(values_of(named, "num_labels")))
     return {"labels": figure}
 
 
